@@ -1,0 +1,289 @@
+"""A sample's maps, intrinsics and colours agree with an analytic scene after every transform."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from croco3d.data import Augment, Frame, PairDataset, PairSource
+
+# A tilted plane n.x = d in the world and a smooth texture over it: every pixel's depth and colour
+# follow from its ray, so each transform can be checked without trusting another.
+NORMAL = np.array([0.15, -0.2, 1.0]) / np.linalg.norm([0.15, -0.2, 1.0])
+DISTANCE = 3.0
+
+
+def rotation(rx, ry, rz):
+    cx, sx, cy, sy, cz, sz = (*(f(a) for a in (rx, ry, rz) for f in (np.cos, np.sin)),)
+    mx = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    my = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    mz = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return mz @ my @ mx
+
+
+def pose(rx=0.0, ry=0.0, rz=0.0, t=(0, 0, 0)):
+    result = np.eye(4)
+    result[:3, :3], result[:3, 3] = rotation(rx, ry, rz), t
+    return result
+
+
+def plane_depth(intrinsics, cam2world, u, v):
+    """z-depth of the plane at pixel coordinates `(...,)`."""
+    rays = np.stack((u, v, np.ones_like(u)), -1) @ np.linalg.inv(intrinsics).T
+    world = rays @ cam2world[:3, :3].T
+    return (DISTANCE - cam2world[:3, 3] @ NORMAL) / (world @ NORMAL)
+
+
+def texture(points):
+    """Slow waves over the world's x and y, in [0, 255]."""
+    waves = np.stack(
+        (
+            np.sin(2 * points[..., 0]),
+            np.cos(2 * points[..., 1]),
+            np.sin(points[..., 0] + points[..., 1]),
+        ),
+        -1,
+    )
+    return 127.5 + 100 * waves
+
+
+def plane_frame(name, size, intrinsics, cam2world, **more):
+    v, u = np.indices((size[1], size[0])).astype(float)
+    depth = plane_depth(intrinsics, cam2world, u, v)
+    camera = depth[..., None] * (
+        np.stack((u, v, np.ones_like(u)), -1) @ np.linalg.inv(intrinsics).T
+    )
+    points = camera @ cam2world[:3, :3].T + cam2world[:3, 3]
+    image = texture(points).round().astype(np.uint8)
+    return Frame(image, depth.astype(np.float32), intrinsics, cam2world, name, **more)
+
+
+def camera(focal, cx, cy, focal_y=None):
+    return np.array([[focal, 0, cx], [0, focal_y or focal, cy], [0, 0, 1.0]])
+
+
+def plane_source(size=(160, 120), portrait=False, **more):
+    if portrait:
+        size = (size[1], size[0])
+    w, h = size
+    first = plane_frame(
+        "first",
+        size,
+        camera(150, w / 2 - 7, h / 2 + 4, 155),
+        pose(0.1, -0.2, 0.05, (0.2, 0.1, -0.3)),
+        **more,
+    )
+    second = plane_frame(
+        "second",
+        size,
+        camera(140, w / 2 + 3, h / 2 - 6),
+        pose(-0.1, 0.15, 0.3, (-0.3, 0.2, 0.1)),
+        **more,
+    )
+    return PairSource("plane", [first, second], np.array([[0, 1]]))
+
+
+def check_view(sample, number, depth_tolerance):
+    """Every valid pixel: projection, plane equation, depth and colour."""
+    intrinsics = sample[f"intrinsics{number}"].double().numpy()
+    cam2world = sample[f"cam2world{number}"].double().numpy()
+    points = sample[f"pointmap{number}"].double().numpy()
+    valid = sample[f"valid{number}"].numpy()
+    depth = sample[f"depth{number}"].double().numpy()
+    local = (points - cam2world[:3, 3]) @ cam2world[:3, :3]
+    projected = local @ intrinsics.T
+    projected = projected[..., :2] / projected[..., 2:]
+    v, u = np.indices(valid.shape).astype(float)
+    assert np.abs(projected - np.stack((u, v), -1))[valid].max() < 1e-3
+    np.testing.assert_allclose(local[..., 2][valid], depth[valid], rtol=1e-5)
+    assert np.abs(depth - plane_depth(intrinsics, cam2world, u, v))[valid].max() < depth_tolerance
+    colour = (sample[f"pixel_values{number}"].permute(1, 2, 0).double().numpy() + 1) * 127.5
+    inner = (slice(4, -4), slice(4, -4))
+    exact = texture(points)[inner][valid[inner]]
+    return np.abs(colour[inner][valid[inner]] - exact).max()
+
+
+@pytest.mark.parametrize("crop", ["center", "keep"])
+@pytest.mark.parametrize("resolution", [(64, 48), 56, (48, 64), (150, 110), (64, 20)])
+@pytest.mark.parametrize("portrait", [False, True])
+@pytest.mark.parametrize("zoom", [1.0, 1.7])
+def test_points_project_to_the_pixels_that_show_them(crop, resolution, portrait, zoom):
+    augment = Augment(0, 0, 0, 0, zoom=zoom)
+    dataset = PairDataset(plane_source(portrait=portrait), resolution, augment, crop=crop)
+    sample = dataset[0]
+    for number in (1, 2):
+        # Nearest sampling: half a source pixel of the plane's slope, which is below 0.02 a pixel.
+        assert check_view(sample, number, 0.02) < 4
+        assert sample[f"valid{number}"].all()
+
+
+@pytest.mark.parametrize("resolution", [(64, 48), 56])
+def test_center_crop_puts_the_principal_point_at_the_centre(resolution):
+    sample = PairDataset(plane_source(), resolution)[0]
+    height, width = sample["true_shape1"].tolist()
+    for number in (1, 2):
+        principal = sample[f"intrinsics{number}"][:2, 2]
+        torch.testing.assert_close(principal, torch.tensor([(width - 1) / 2, (height - 1) / 2]))
+
+
+def test_portrait_stored_transposed_or_swapped_or_cropped():
+    source = plane_source(portrait=True)
+    lying = PairDataset(source, (64, 48), portrait="transpose")[0]
+    upright = PairDataset(source, (64, 48), portrait="swap")[0]
+    cropped = PairDataset(source, (64, 48), portrait="crop")[0]
+    assert lying["pixel_values1"].shape == (3, 48, 64)
+    assert lying["true_shape1"].tolist() == upright["true_shape1"].tolist() == [64, 48]
+    assert upright["pixel_values1"].shape == (3, 64, 48)
+    assert cropped["true_shape1"].tolist() == [48, 64]
+    torch.testing.assert_close(lying["pixel_values1"], upright["pixel_values1"].mT)
+    torch.testing.assert_close(lying["pointmap2"], upright["pointmap2"].transpose(0, 1))
+    torch.testing.assert_close(lying["cam2world2"], upright["cam2world2"])
+    for number in (1, 2):
+        assert check_view(lying, number, 0.02) < 4
+
+
+def test_depth_of_another_size_masks_and_limits():
+    source = plane_source((160, 120))
+    frame = source.frames[0]
+    v, u = np.indices((30, 40)).astype(float)
+    small = plane_depth(frame.intrinsics, frame.cam2world, u * 4 + 1.5, v * 4 + 1.5)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:, 40:] = 255
+    changed = Frame(
+        frame.image,
+        small * 1000,
+        frame.intrinsics,
+        frame.cam2world,
+        "small",
+        depth_scale=1e-3,
+        mask=mask,
+        max_depth=float(np.median(small)),
+    )
+    sample = PairDataset(
+        PairSource("p", [changed, source.frames[1]], np.array([[0, 1]])), (80, 60), crop="keep"
+    )[0]
+    assert check_view(sample, 1, 0.08) < 12
+    valid, depth = sample["valid1"], sample["depth1"]
+    assert not valid[:, :40].any() and valid.any()
+    assert depth.max() <= np.median(small) and (depth[~valid] == 0).all()
+    assert (sample["pointmap1"][~valid] == 0).all()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_impossible_depths_are_invalid(bad):
+    source = plane_source()
+    depth = np.array(source.frames[0].depth)
+    depth[:60] = bad
+    frame = Frame(
+        source.frames[0].image,
+        depth,
+        source.frames[0].intrinsics,
+        source.frames[0].cam2world,
+        "bad",
+    )
+    sample = PairDataset(
+        PairSource("p", [frame, frame], np.array([[0, 1]])), (80, 60), crop="keep"
+    )[0]
+    assert not sample["valid1"][:30].any() and sample["valid1"][30:].all()
+    assert all(torch.isfinite(value).all() for value in sample.values() if torch.is_tensor(value))
+
+
+@pytest.mark.parametrize(
+    ("lens", "fisheye"), [((-0.25, 0.08, 0.002, -0.001), False), ((0.05, -0.01, 0.002, 0.0), True)]
+)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_lens_distortion_is_undone(lens, fisheye, sparse):
+    import cv2
+
+    size, intrinsics, cam2world = (160, 120), camera(110, 82, 57), pose(0.1, -0.1, 0, (0.1, 0, 0))
+    v, u = np.indices((size[1], size[0])).astype(float)
+    pixels = np.stack((u, v), -1).reshape(-1, 1, 2)
+    undistort = cv2.fisheye.undistortPoints if fisheye else cv2.undistortPoints
+    rays = undistort(pixels, intrinsics, np.array(lens), P=intrinsics).reshape(size[1], size[0], 2)
+    depth = plane_depth(intrinsics, cam2world, rays[..., 0], rays[..., 1])
+    local = depth[..., None] * (
+        np.dstack((rays, np.ones_like(depth))) @ np.linalg.inv(intrinsics).T
+    )
+    image = texture(local @ cam2world[:3, :3].T + cam2world[:3, 3]).round().astype(np.uint8)
+    frame = Frame(
+        image,
+        depth,
+        intrinsics,
+        cam2world,
+        "lens",
+        distortion=np.array(lens),
+        fisheye=fisheye,
+        sparse_depth=sparse,
+    )
+    sample = PairDataset(PairSource("p", [frame, frame], np.array([[0, 1]])), (80, 60))[0]
+    assert check_view(sample, 1, 0.03) < 6
+    assert sample["valid1"].float().mean() > 0.98
+
+
+def test_sparse_depth_keeps_measured_points_that_sampling_would_lose():
+    source = plane_source((160, 120))
+    frame = source.frames[0]
+    rows, columns = np.random.default_rng(0).integers(0, (120, 160), size=(100, 2)).T
+    depth = np.zeros((120, 160), np.float32)
+    depth[rows, columns] = np.asarray(frame.depth)[rows, columns]
+    counts = []
+    for sparse in (False, True):
+        lidar = Frame(
+            frame.image, depth, frame.intrinsics, frame.cam2world, "lidar", sparse_depth=sparse
+        )
+        dataset = PairDataset(
+            PairSource("p", [lidar, lidar], np.array([[0, 1]])), (40, 30), crop="keep", min_valid=1
+        )
+        sample = dataset[0]
+        counts.append(int(sample["valid1"].sum()))
+        check_view(sample, 1, 0.08)
+    assert counts[0] < 20 and counts[1] > 80
+
+
+def test_sample_keys_and_types():
+    sample = PairDataset(plane_source(), (64, 48))[0]
+    expected = {"dataset": str}
+    for number in "12":
+        expected |= {
+            f"pixel_values{number}": ((3, 48, 64), torch.float32),
+            f"pointmap{number}": ((48, 64, 3), torch.float32),
+            f"valid{number}": ((48, 64), torch.bool),
+            f"cam2world{number}": ((4, 4), torch.float32),
+            f"intrinsics{number}": ((3, 3), torch.float32),
+            f"depth{number}": ((48, 64), torch.float32),
+            f"true_shape{number}": ((2,), torch.int64),
+            f"name{number}": str,
+        }
+    assert sample.keys() == expected.keys()
+    for key, what in expected.items():
+        if what is str:
+            assert isinstance(sample[key], str)
+        else:
+            assert (tuple(sample[key].shape), sample[key].dtype) == what, key
+    assert sample["pixel_values1"].abs().max() <= 1
+    assert default_collate([sample, sample])["pointmap1"].shape == (2, 48, 64, 3)
+
+
+def test_jitter_changes_colours_only_and_by_draw():
+    plain = PairDataset(plane_source(), (64, 48))
+    jittered = PairDataset(plane_source(), (64, 48), Augment(), seed=3)
+    state = torch.random.get_rng_state()
+    first = jittered[0]
+    again, later = jittered[0, 0, 0], jittered[0, 0, 1]
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.testing.assert_close(first["pointmap1"], plain[0]["pointmap1"])
+    assert torch.equal(first["pixel_values1"], again["pixel_values1"])
+    assert (first["pixel_values1"] - later["pixel_values1"]).abs().mean() > 0.01
+    assert (first["pixel_values1"] - plain[0]["pixel_values1"]).abs().mean() > 0.01
+    jittered.set_epoch(1)
+    assert torch.equal(jittered[0]["pixel_values1"], later["pixel_values1"])
+
+
+def test_off_centre_principal_point_is_refused_with_the_remedy():
+    source = plane_source()
+    frame = source.frames[0]
+    off = Frame(frame.image, frame.depth, camera(150, 20, 60), frame.cam2world, "off")
+    pairs = PairSource("p", [off, off], np.array([[0, 0]]))
+    with pytest.raises(RuntimeError, match='crop="keep"'):
+        PairDataset(pairs, 64)[0]
+    PairDataset(pairs, 64, crop="keep")[0]
