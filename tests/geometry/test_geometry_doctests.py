@@ -13,15 +13,6 @@ MODULES = (
     "statistics",
     "surfaces",
 )
-    "cameras",
-    "focal",
-    "matches",
-    "poses",
-    "registration",
-    "similarity",
-    "statistics",
-    "surfaces",
-)
 
 
 @pytest.mark.parametrize("name", MODULES)
