@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""Networks: no files, no downloads, no training."""
+
+from .registry import DECODERS as DECODERS
+from .registry import ENCODERS as ENCODERS
+from .registry import HEADS as HEADS

@@ -1,1 +1,4 @@
-"""Placeholder."""
+"""CroCo: cross-view completion."""
+
+from .configuration_croco import CrocoConfig as CrocoConfig
+from .modeling_croco import CrocoForPreTraining as CrocoForPreTraining

@@ -1,1 +1,4 @@
-"""Placeholder."""
+"""DUSt3R: pointmaps of two views."""
+
+from .configuration_dust3r import Dust3rConfig as Dust3rConfig
+from .modeling_dust3r import Dust3rForStereo as Dust3rForStereo

@@ -1,0 +1,175 @@
+"""The dense prediction transformer head (DPT, arXiv 2103.13413) as DUSt3R uses it."""
+
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..components import Head, settle_fact
+from ..outputs import HeadOutput
+from ..registry import HEADS
+from .postprocess import PointHeadConfig, points_and_confidence
+
+
+@strict
+class DptHeadConfig(PointHeadConfig):
+    """Configuration of `DptHead`; see `PointHeadConfig` for the shared options.
+
+    Attributes:
+        levels: which four of [encoder tokens, decoder levels 1..D] are read; `None` for 0, D/2,
+            3D/4 and D.
+        level_channels: channels of the four levels after reassembly, finest first.
+        fusion_channels: channels of the fusion.
+        keep_unused_unit: whether to carry the coarsest fusion's first unit, which published
+            checkpoints hold though nothing reads it, so that they convert back unchanged.
+    """
+
+    model_type = "croco3d_dpt_head"
+
+    levels: tuple[int, int, int, int] | list | None = None
+    level_channels: tuple[int, int, int, int] | list = (96, 192, 384, 768)
+    fusion_channels: int = 256
+    keep_unused_unit: bool = False
+
+
+@HEADS.register("dpt")
+class DptHead(Head):
+    """Reassembles four levels at strides 4, 8, 16, 32, fuses them, and convolves to pixels.
+
+    The strides are those of 16-pixel patches; with other patches they scale along.
+
+    Args:
+        config: the head's config.
+        level_widths: channels of [encoder tokens, each decoder level].
+        patch_size: side in pixels of the encoder's patches.
+    """
+
+    config_class = DptHeadConfig
+    _keep_in_fp32_modules_strict = [
+        "reassemble",
+        "project",
+        "fuse",
+        "unused_unit",
+        "predict_fine",
+        "predict_full",
+        "predict_raw",
+    ]
+
+    def __init__(
+        self,
+        config: DptHeadConfig,
+        level_widths: tuple[int, ...] | None = None,
+        patch_size: int | None = None,
+    ) -> None:
+        super().__init__(config)
+        widths = settle_fact(config, "level_widths", level_widths, "decoder")
+        self.patch_size = settle_fact(config, "patch_size", patch_size, "encoder")
+        self.level_indices = choose_levels(config, len(widths) - 1)
+        chosen = [widths[index] for index in self.level_indices]
+        channels, fused = tuple(config.level_channels), config.fusion_channels
+        self.reassemble = nn.ModuleList(
+            reassembly(width, channel, scale)
+            for width, channel, scale in zip(chosen, channels, (4, 2, 1, -2), strict=True)
+        )
+        self.project = nn.ModuleList(
+            nn.Conv2d(channel, fused, 3, padding=1, bias=False) for channel in channels
+        )
+        self.fuse = nn.ModuleList(Fusion(fused, skip=index < 3) for index in range(4))
+        if config.keep_unused_unit:
+            self.unused_unit = ResidualUnit(fused).requires_grad_(False)
+        self.predict_fine = nn.Conv2d(fused, fused // 2, 3, padding=1)
+        self.predict_full = nn.Conv2d(fused // 2, fused // 2, 3, padding=1)
+        self.predict_raw = nn.Conv2d(fused // 2, config.num_channels, 1)
+        self.post_init()
+
+    def predict(self, levels: list[Tensor], grid: tuple[int, int]) -> HeadOutput:
+        """Predicts pixels; see `Head.predict`."""
+        maps = []
+        for tokens, reassemble, project in zip(levels, self.reassemble, self.project, strict=True):
+            maps.append(project(reassemble(tokens.transpose(1, 2).unflatten(2, grid))))
+        x = self.fuse[3](maps[3])
+        # A coarsest level made from an odd grid comes back one row or column too large.
+        x = x[..., : maps[2].shape[-2], : maps[2].shape[-1]]
+        for index in (2, 1, 0):
+            x = self.fuse[index](x, maps[index])
+        size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
+        x = F.interpolate(self.predict_fine(x), size, mode="bilinear", align_corners=True)
+        raw = self.predict_raw(F.relu(self.predict_full(x)))
+        pointmap, confidence = points_and_confidence(raw, self.config)
+        return HeadOutput(pointmap=pointmap, confidence=confidence)
+
+
+def choose_levels(config: DptHeadConfig, depth: int) -> tuple[int, ...]:
+    """Returns which levels of a decoder of this depth the head reads.
+
+    Raises:
+        ValueError: if the decoder is too shallow or a level does not exist.
+    """
+    default = (0, depth // 2, depth * 3 // 4, depth)
+    levels = default if config.levels is None else tuple(config.levels)
+    if config.levels is None and len(set(levels)) < 4:
+        raise ValueError(
+            f"A DPT head reads 4 different levels, but a decoder of {depth} blocks gives "
+            f"{default}: use at least 3 blocks (num_hidden_layers), or a linear head."
+        )
+    if len(levels) != 4 or not all(0 <= level <= depth for level in levels):
+        raise ValueError(
+            f"levels={levels} must be four numbers from 0 (the encoder) to {depth} (the last of "
+            "the decoder's blocks)."
+        )
+    return levels
+
+
+def reassembly(in_channels: int, out_channels: int, scale: int) -> nn.Sequential:
+    """Returns the layers that bring a token map to its channels and size.
+
+    Args:
+        in_channels: channels of the tokens.
+        out_channels: channels of the level.
+        scale: factor of enlargement; -2 halves.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 1)]
+    if scale > 1:
+        layers.append(nn.ConvTranspose2d(out_channels, out_channels, scale, stride=scale))
+    elif scale == -2:
+        layers.append(nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1))
+    return nn.Sequential(*layers)
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions, each after a ReLU, added to the input.
+
+    Args:
+        channels: channels in and out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `(B, C, H, W)` to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class Fusion(nn.Module):
+    """Adds a finer level to a coarser one, refines and doubles the size.
+
+    Args:
+        channels: channels in and out.
+        skip: whether there is a finer level to add.
+    """
+
+    def __init__(self, channels: int, skip: bool) -> None:
+        super().__init__()
+        self.skip_unit = ResidualUnit(channels) if skip else None
+        self.unit = ResidualUnit(channels)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, finer: Tensor | None = None) -> Tensor:
+        """Maps `(B, C, H, W)`, and a finer level of the same shape, to `(B, C, 2H, 2W)`."""
+        if self.skip_unit is not None and finer is not None:
+            x = x + self.skip_unit(finer)
+        # The 1x1 convolution commutes with the enlargement, and costs a quarter before it.
+        x = self.out(self.unit(x))
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)

@@ -1,0 +1,136 @@
+"""Multi-head attention within a view and across views.
+
+`attn_implementation` chooses the kernel, as everywhere in transformers. Where the attention itself
+is asked for, it is computed in full ("eager") for that call.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .positions import apply_rotary
+
+Tables = tuple[Tensor, Tensor]
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[Tensor, Tensor]:
+    """Attention written out.
+
+    Args:
+        module: unused; part of transformers' attention interface.
+        query: `(B, heads, N, head_dim)`.
+        key: `(B, heads, M, head_dim)`.
+        value: `(B, heads, M, head_dim)`.
+        attention_mask: unused; our tokens all see one another.
+        scaling: factor of the scores.
+        dropout: unused; this family trains without attention dropout.
+        **kwargs: unused; other implementations take more.
+
+    Returns:
+        mixed values `(B, N, heads, head_dim)` and the attention `(B, heads, N, M)`.
+    """
+    attention = ((query * scaling) @ key.transpose(-2, -1)).softmax(dim=-1)
+    return (attention @ value).transpose(1, 2), attention
+
+
+def attend(
+    module: nn.Module,
+    config: PreTrainedConfig,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output_attentions: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Runs the attention that the config asks for.
+
+    Returns:
+        `(B, N, heads * head_dim)` and, if asked for, the attention `(B, heads, N, M)`.
+    """
+    function = eager_attention
+    # PyTorch's fused kernel is several times slower than the products written out on CPUs in
+    # half precision (measured), and can give no attention weights.
+    slow_fused = query.device.type == "cpu" and query.dtype != torch.float32
+    chosen = config._attn_implementation
+    if not output_attentions and not (chosen == "sdpa" and slow_fused):
+        function = ALL_ATTENTION_FUNCTIONS.get_interface(chosen, eager_attention)
+    mixed, attention = function(
+        module, query, key, value, None, dropout=0.0, scaling=query.shape[-1] ** -0.5
+    )
+    return mixed.flatten(2), attention if output_attentions else None
+
+
+class SelfAttention(nn.Module):
+    """Attention of a view's tokens to one another.
+
+    Args:
+        dim: channels.
+        num_heads: number of heads.
+        config: the component's config, read for `attn_implementation` at every call.
+    """
+
+    is_causal = False
+
+    def __init__(self, dim: int, num_heads: int, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.config, self.num_heads = config, num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Tensor, rotary: Tables | None = None, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Maps `(B, N, C)` to the same shape and, if asked for, `(B, heads, N, N)` attention."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if rotary is not None:
+            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
+        mixed, attention = attend(self, self.config, query, key, value, output_attentions)
+        return self.proj(mixed), attention
+
+
+class CrossAttention(nn.Module):
+    """Attention of one view's tokens to the other view's.
+
+    Args:
+        dim: channels.
+        num_heads: number of heads.
+        config: the component's config, read for `attn_implementation` at every call.
+    """
+
+    is_causal = False
+
+    def __init__(self, dim: int, num_heads: int, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.config, self.num_heads = config, num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        rotary: Tables | None = None,
+        rotary_memory: Tables | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Maps `(B, N, C)`, reading `(B, M, C)`; returns attention `(B, heads, N, M)` if asked."""
+        query, key, value = (
+            layer(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for layer, tokens in ((self.query, x), (self.key, memory), (self.value, memory))
+        )
+        if rotary is not None and rotary_memory is not None:
+            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary_memory)
+        mixed, attention = attend(self, self.config, query, key, value, output_attentions)
+        return self.proj(mixed), attention
