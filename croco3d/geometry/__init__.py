@@ -27,6 +27,7 @@ from croco3d.geometry.focal import estimate_focal as estimate_focal
 from croco3d.geometry.matches import fast_reciprocal_matches as fast_reciprocal_matches
 from croco3d.geometry.matches import index_to_pixel as index_to_pixel
 from croco3d.geometry.matches import nearest_neighbours as nearest_neighbours
+from croco3d.geometry.matches import projective_matches as projective_matches
 from croco3d.geometry.matches import reciprocal_matches as reciprocal_matches
 from croco3d.geometry.poses import compose_poses as compose_poses
 from croco3d.geometry.poses import invert_pose as invert_pose

@@ -5,6 +5,9 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from croco3d.geometry.cameras import project
+from croco3d.geometry.poses import invert_pose, transform_points
+
 # Above this many dimensions a k-d tree looks at nearly every point anyway.
 TREE_DIMENSIONS = 8
 CHUNK_ELEMENTS = 2**26
@@ -147,3 +150,55 @@ def index_to_pixel(index: Tensor, width: int) -> Tensor:
     [[0, 0], [3, 1]]
     """
     return torch.stack((index % width, index // width), dim=-1)
+
+
+def projective_matches(
+    points_a: Tensor,
+    points_b: Tensor,
+    intrinsics_b: Tensor,
+    cam2world_b: Tensor,
+    valid_a: Tensor | None = None,
+    valid_b: Tensor | None = None,
+    tolerance: float = 0.02,
+) -> Tensor:
+    """For each pixel of A the pixel of B that sees the same surface, by projection.
+
+    A's point is projected into B and rounded to a pixel; B's point there must be close to it.
+
+    Args:
+        points_a: `(..., H, W, 3)`, in one frame with the others.
+        points_b: `(..., H2, W2, 3)`.
+        intrinsics_b: `(..., 3, 3)`.
+        cam2world_b: pose of camera B in that frame, `(..., 4, 4)`.
+        valid_a: bool `(..., H, W)`.
+        valid_b: bool `(..., H2, W2)`.
+        tolerance: largest distance of the two points, as a share of the point's range from B.
+
+    Returns:
+        `(..., H, W)`, long: flat pixel indices into B, -1 where it sees nothing of the kind.
+
+    >>> from croco3d.geometry import depth_to_pointmap, intrinsics_matrix
+    >>> camera = intrinsics_matrix(torch.tensor(4.0), torch.tensor([1.0, 0.0]))
+    >>> flat = depth_to_pointmap(torch.full((1, 3), 8.0), camera)
+    >>> step = torch.eye(4)
+    >>> step[0, 3] = 2.0
+    >>> projective_matches(flat, transform_points(step, flat), camera, step).tolist()
+    [[-1, 0, 1]]
+    """
+    height, width = points_b.shape[-3:-1]
+    local = transform_points(invert_pose(cam2world_b), points_a)
+    pixels = project(local, intrinsics_b).nan_to_num(nan=-1.0, posinf=-1.0, neginf=-1.0).round()
+    inside = (local[..., 2] > 0) & (pixels >= 0).all(-1)
+    inside &= (pixels[..., 0] < width) & (pixels[..., 1] < height)
+    u = torch.where(inside, pixels[..., 0], 0.0).long()
+    index = torch.where(inside, pixels[..., 1], 0.0).long() * width + u
+    flat = index.flatten(-2)
+    seen = points_b.flatten(-3, -2).gather(-2, flat[..., None].expand(*flat.shape, 3))
+    distance = torch.linalg.vector_norm(seen - points_a.flatten(-3, -2), dim=-1)
+    limit = tolerance * torch.linalg.vector_norm(local, dim=-1)
+    found = inside & (distance.view(index.shape) <= limit)
+    if valid_a is not None:
+        found &= valid_a
+    if valid_b is not None:
+        found &= valid_b.flatten(-2).gather(-1, flat).view(index.shape)
+    return torch.where(found, index, -1)
