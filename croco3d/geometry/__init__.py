@@ -5,8 +5,8 @@ Conventions, everywhere in the package:
 - Camera axes are OpenCV's: x right, y down, z forward. Lengths are in the unit of the input.
 - Poses are `cam2world`, `(..., 4, 4)`: they take points of the camera's frame to the world.
 - Pixels are (u, v) = (column, row), and integer coordinates are pixel centres: the ray of pixel
-  (u, v) is `((u - cx) / fx, (v - cy) / fy, 1)`. Camera matrices have no skew. Resizing by `s` moves
-  `u` to `(u + 0.5) * s - 0.5`.
+  (u, v) is `((u - cx) / fx, (v - cy) / fy, 1)`. Resizing by `s` moves `u` to
+  `(u + 0.5) * s - 0.5`. The matrix of an image stored transposed has its first two rows exchanged.
 - Pointmaps are `(..., H, W, 3)`; depth is the z coordinate in the camera's frame, `(..., H, W)`;
   masks are bool.
 - Functions take any leading dimensions. Those of a camera or a pose are the first ones of the

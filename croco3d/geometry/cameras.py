@@ -51,7 +51,8 @@ def project(points: Tensor, intrinsics: Tensor, cam2world: Tensor | None = None)
 
     Args:
         points: `(..., 3)`, in the camera's frame, or in the world where `cam2world` is given.
-        intrinsics: `(..., 3, 3)`, its leading dimensions being the first ones of `points`.
+        intrinsics: `(..., 3, 3)`, its leading dimensions being the first ones of `points`; skew,
+            or the exchanged rows of an image stored transposed, are taken into account.
         cam2world: the camera's pose `(..., 4, 4)`, likewise.
 
     Returns:
@@ -66,9 +67,8 @@ def project(points: Tensor, intrinsics: Tensor, cam2world: Tensor | None = None)
         points = transform_points(invert_pose(cam2world), points)
     camera = leading_to_points(intrinsics, 2, points)
     x, y, z = points.unbind(-1)
-    u = camera[..., 0, 0] * x / z + camera[..., 0, 2]
-    v = camera[..., 1, 1] * y / z + camera[..., 1, 2]
-    return torch.stack((u, v), dim=-1)
+    ray = torch.stack((x / z, y / z), dim=-1)
+    return (camera[..., :2, :2] * ray[..., None, :]).sum(-1) + camera[..., :2, 2]
 
 
 def unproject(pixels: Tensor, depth: Tensor, intrinsics: Tensor) -> Tensor:
@@ -87,8 +87,11 @@ def unproject(pixels: Tensor, depth: Tensor, intrinsics: Tensor) -> Tensor:
     [1.0, 0.5, 2.0]
     """
     camera = leading_to_points(intrinsics, 2, pixels)
-    x = (pixels[..., 0] - camera[..., 0, 2]) / camera[..., 0, 0] * depth
-    y = (pixels[..., 1] - camera[..., 1, 2]) / camera[..., 1, 1] * depth
+    (a, b), (c, d) = (row.unbind(-1) for row in camera[..., :2, :2].unbind(-2))
+    u, v = (pixels - camera[..., :2, 2]).unbind(-1)
+    determinant = a * d - b * c
+    x = (d * u - b * v) / determinant * depth
+    y = (a * v - c * u) / determinant * depth
     return torch.stack((x, y, depth.expand_as(x)), dim=-1)
 
 
