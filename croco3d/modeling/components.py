@@ -41,6 +41,29 @@ class Croco3DModel(PreTrainedModel):
         if isinstance(mask_token, nn.Parameter):
             init.normal_(mask_token, std=0.02)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Loads the model from our own layout, an original repository or an original `.pth` file.
+
+        Args:
+            pretrained_model_name_or_path: a folder, a `.pth` file, a repository on the Hub, or
+                the name of a bundled model.
+            *args: as in transformers.
+            **kwargs: as in transformers (`dtype`, `device_map`, `attn_implementation`,
+                `revision`, `token`, ...).
+
+        Raises:
+            OSError: if there is no such model, or the Hub cannot be reached.
+            ValueError: if it is of another kind, damaged, or its weights do not fit.
+        """
+        load = super().from_pretrained
+        if pretrained_model_name_or_path is None:
+            return load(pretrained_model_name_or_path, *args, **kwargs)
+        # The hub builds on the models; it is looked up here only when something is loaded.
+        from ..hub.loading import load_pretrained
+
+        return load_pretrained(cls, load, pretrained_model_name_or_path, *args, **kwargs)
+
     def freeze(self, *names: str) -> None:
         """Stops the training of parts of the model; all others are trained.
 
@@ -156,9 +179,7 @@ class Encoder(Croco3DModel):
 
     def _check(self, pixel_values: Tensor, true_shape: Tensor | None) -> None:
         if pixel_values.dim() != 4 or pixel_values.shape[1] != 3:
-            raise ValueError(
-                f"pixel_values must be (B, 3, H, W), not {tuple(pixel_values.shape)}."
-            )
+            raise ValueError(f"pixel_values must be (B, 3, H, W), not {tuple(pixel_values.shape)}.")
         height, width = pixel_values.shape[-2:]
         patch = self.patch_size
         if height % patch or width % patch or not height or not width:

@@ -102,9 +102,7 @@ class Registry(Generic[ModelT]):
         if name not in self:
             near = get_close_matches(name, self._entries, n=3)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ValueError(
-                f"Unknown {self.kind} {name!r}.{hint} Registered: {', '.join(self)}."
-            )
+            raise ValueError(f"Unknown {self.kind} {name!r}.{hint} Registered: {', '.join(self)}.")
         return self._entries[name]
 
 

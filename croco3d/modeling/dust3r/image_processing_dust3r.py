@@ -81,10 +81,10 @@ class Dust3rImageProcessor(PilBackend):
             **kwargs: What to set differently, as in the constructor.
         """
         encoder = getattr(config, "encoder_config", config)
-        image_size = encoder.image_size
+        image_size = getattr(config, "image_size", None) or encoder.image_size
         settings = {
             "size": image_size if isinstance(image_size, int) else max(image_size),
-            "patch_size": encoder.patch_size,
+            "patch_size": encoder.patch_size or _patch_size_of_timm(encoder),
         }
         for name in ("image_mean", "image_std"):
             if getattr(encoder, name, None) is not None:
@@ -163,6 +163,22 @@ class Dust3rImageProcessor(PilBackend):
             mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (image_mean, image_std))
             values = (values - mean) / std
         return values, (height, width), _transform((height, width), resized, (top, left))
+
+    def to_images(self, inputs: BatchFeature) -> list[torch.Tensor]:
+        """What the network sees, as uint8 RGB `(H, W, 3)` an image."""
+        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.image_mean, self.image_std))
+        if not self.do_normalize:
+            mean, std = 0 * mean, 0 * std + 1
+        factor = self.rescale_factor if self.do_rescale else 1
+        return [
+            ((pixels.reshape(3, *pixels.shape[-2:]).cpu() * std + mean) / factor)
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+            .permute(1, 2, 0)
+            .contiguous()
+            for pixels in inputs["pixel_values"]
+        ]
 
     def to_original(
         self, values: torch.Tensor, inputs: BatchFeature, index: int, mode: str = "bilinear"
@@ -263,6 +279,14 @@ class Dust3rImageProcessor(PilBackend):
             result["depth1"] = result["pointmap1"][..., 2]
             results.append(result)
         return results
+
+
+def _patch_size_of_timm(config: Any) -> int:
+    """The patch size of a timm backbone whose config leaves it to the architecture."""
+    from ..encoders.timm import create_backbone
+
+    with torch.device("meta"):
+        return int(create_backbone(config, pretrained=False).feature_info[-1]["reduction"])
 
 
 def _is_batch(images: Any) -> bool:

@@ -50,7 +50,9 @@ class CrocoEncoderConfig(Croco3DConfig):
         check_choice(self, "stem", tuple(PATCH_EMBEDS))
         check_attention(self)
         if self.stem == "conv" and self.patch_size.bit_count() != 1:
-            raise ValueError(f"The conv stem needs a patch_size 2, 4, 8, ..., not {self.patch_size}.")
+            raise ValueError(
+                f"The conv stem needs a patch_size 2, 4, 8, ..., not {self.patch_size}."
+            )
 
 
 @ENCODERS.register("croco")

@@ -15,6 +15,7 @@ from ..registry import HEADS
 from .dpt import DptHead as _DptHead  # noqa: F401  (registers the default points head)
 from .postprocess import CONFIDENCE_MODES, to_confidence
 
+
 @strict
 class MatchingHeadConfig(Croco3DConfig):
     """Configuration of `MatchingHead`.

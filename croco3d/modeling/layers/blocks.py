@@ -1,7 +1,7 @@
 """Transformer blocks of the encoder and of the decoders."""
 
-from torch import Tensor, nn
 from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 

@@ -1,0 +1,145 @@
+"""One way in for every kind of checkpoint."""
+
+import logging
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import PreTrainedConfig
+
+from ..modeling.components import Croco3DModel
+from .known import is_restrictive
+from .sources import Source, open_source, read_original
+
+logger = logging.getLogger(__name__)
+
+_HUB_OPTIONS = (
+    "revision",
+    "token",
+    "cache_dir",
+    "subfolder",
+    "local_files_only",
+    "force_download",
+)
+
+
+def load_pretrained(
+    model_class: type[Croco3DModel],
+    load: Callable[..., Any],
+    source: str | os.PathLike | Source,
+    *args: Any,
+    **options: Any,
+) -> Any:
+    """Loads a model or component from our layout or a published one.
+
+    Args:
+        model_class: the class to load.
+        load: transformers' `from_pretrained` of that class.
+        source: a folder, a `.pth` file, a repository on the Hub, the name of a bundled model, or
+            what `open_source` returned for one.
+        *args: passed to `load`.
+        **options: options of `from_pretrained`.
+
+    Raises:
+        OSError: if there is no such model.
+        ValueError: if it is of another kind, damaged, or its weights do not fit.
+    """
+    if not isinstance(source, Source):
+        hub = {key: options[key] for key in _HUB_OPTIONS if key in options}
+        source = open_source(source, **hub)
+    show_license(source.name, source.license)
+    wants_info = options.pop("output_loading_info", False)
+    if source.is_original:
+        config, weights = read_original(source)
+        config, weights = _select(model_class, config, weights, source.name)
+        config = options.pop("config", config)
+        for key in _HUB_OPTIONS:
+            options.pop(key, None)
+        load_from = {"pretrained_model_name_or_path": None, "state_dict": weights}
+        options["config"] = config
+    else:
+        _check_kind(model_class, source)
+        load_from = {"pretrained_model_name_or_path": source.name}
+    try:
+        model, info = load(*args, **load_from, output_loading_info=True, **options)
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of {source.name!r} are damaged or incomplete ({error}); download them "
+            "again."
+        ) from error
+    _check_complete(info, source.name)
+    return (model, info) if wants_info else model
+
+
+def _select(
+    model_class: type[Croco3DModel],
+    config: PreTrainedConfig,
+    weights: dict[str, Any],
+    name: str,
+) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    """Picks what a class needs of a whole published model."""
+    wanted = model_class.config_class
+    assert wanted is not None
+    if type(config) is wanted:
+        return config, weights
+    for prefix in ("encoder", "decoder"):
+        part = getattr(config, f"{prefix}_config")
+        if type(part) is wanted:
+            start = f"{prefix}."
+            return part, {
+                key.removeprefix(start): value
+                for key, value in weights.items()
+                if key.startswith(start)
+            }
+    raise ValueError(_other_kind(model_class, name, config.model_type))
+
+
+def _check_kind(model_class: type[Croco3DModel], source: Source) -> None:
+    wanted = model_class.config_class
+    assert wanted is not None
+    parts = [source.config, *(v for v in source.config.values() if isinstance(v, dict))]
+    kinds = [part.get("model_type") for part in parts]
+    if wanted.model_type not in kinds:
+        raise ValueError(_other_kind(model_class, source.name, str(kinds[0])))
+
+
+def _other_kind(model_class: type, name: str, kind: str) -> str:
+    hint = ""
+    if kind == "croco3d_croco" and model_class.__name__ == "Dust3rForStereo":
+        hint = " Dust3rForStereo.from_croco(...) starts a DUSt3R model from it."
+    return (
+        f"{name!r} holds a {kind!r} model, not what {model_class.__name__} loads; "
+        f"AutoCroco3D.from_pretrained takes whichever it is.{hint}"
+    )
+
+
+def _check_complete(info: Any, name: str) -> None:
+    for problem in ("missing_keys", "unexpected_keys"):
+        keys = sorted(_get(info, problem))
+        if keys:
+            shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+            raise ValueError(
+                f"The weights of {name!r} do not fit its configuration: "
+                f"{problem.removesuffix('_keys')} {shown}."
+            )
+
+
+def _get(info: Any, key: str) -> Any:
+    return info[key] if isinstance(info, dict) else getattr(info, key)
+
+
+def show_license(name: str, license_name: str | None) -> None:
+    """Warns, once for each model, where a licence is known to be restrictive."""
+    if is_restrictive(license_name):
+        _warn_license(name, str(license_name))
+
+
+@cache
+def _warn_license(name: str, license_name: str) -> None:
+    logger.warning(
+        "The weights of %s are licensed %s: not for commercial use. croco3d itself is Apache-2.0.",
+        name,
+        license_name,
+    )
