@@ -82,7 +82,7 @@ class Dust3rImageProcessor(PilBackend):
         """
         encoder = getattr(config, "encoder_config", config)
         image_size = getattr(config, "image_size", None) or encoder.image_size
-        settings = {
+        settings: dict[str, Any] = {
             "size": image_size if isinstance(image_size, int) else max(image_size),
             "patch_size": encoder.patch_size or _patch_size_of_timm(encoder),
         }
@@ -286,7 +286,8 @@ def _patch_size_of_timm(config: Any) -> int:
     from ..encoders.timm import create_backbone
 
     with torch.device("meta"):
-        return int(create_backbone(config, pretrained=False).feature_info[-1]["reduction"])
+        backbone: Any = create_backbone(config, pretrained=False)
+    return int(backbone.feature_info[-1]["reduction"])
 
 
 def _is_batch(images: Any) -> bool:
