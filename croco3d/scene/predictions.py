@@ -1,7 +1,7 @@
 """What the network said about pairs of images, in memory or read from a store on demand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -117,6 +117,14 @@ class PairPredictions:
                 )
         return points, confidence
 
+    def select(self, chosen: Sequence[int]) -> "PairPredictions":
+        """The same images with some of the pairs; maps of a store are still read on demand."""
+        maps = {
+            name: None if getattr(self, name) is None else _Chosen(getattr(self, name), chosen)
+            for name in ("pointmaps1", "pointmaps2", "confidences1", "confidences2")
+        }
+        return replace(self, pairs=[self.pairs[e] for e in chosen], **maps)
+
     def _sizes(self) -> list[tuple[int, int]]:
         assert isinstance(self.sizes, list)
         return self.sizes
@@ -187,6 +195,20 @@ class PairPredictions:
                 )
             checked.append(image)
         self.images = checked
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Some entries of a sequence."""
+
+    entries: Any
+    chosen: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.entries[self.chosen[index]]
 
 
 def _pair_list(pairs: Any) -> list[tuple[int, int]]:

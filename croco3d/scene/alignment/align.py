@@ -1,0 +1,260 @@
+"""From predictions of pairs to one scene."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..known import known_cameras
+from ..pairs import check_connected
+from ..predictions import PairPredictions
+from ..scene import Camera, Scene
+from .adam import descend_all
+from .averaging import Frames, average_frames, tree_frames
+from .dense import DenseMaps, maps_from_depth, solve_depths
+from .presets import Presets, place_at_known, read_presets, settle_frame
+from .refine import refine_on_all, refine_on_samples
+from .residuals import compute_residuals, measure, robust_sigmas
+from .shapes import Edges, Shapes, measure_edges, merge_shapes
+from .state import Observations, State, image_observations, sample_observations
+
+logger = logging.getLogger(__name__)
+
+METHODS = (None, "adam", "pair")
+SAMPLES = 768
+MIN_CONFIDENCE = 1.05
+FIRST_SIGMA = 0.02
+
+
+def align(
+    predictions: PairPredictions,
+    method: str | None = None,
+    cameras: Mapping[int, Any] | Sequence[Any] | None = None,
+    seed: int = 0,
+    shared_focal: bool = False,
+    known_distance: tuple[int, int, float] | None = None,
+    min_confidence: float = MIN_CONFIDENCE,
+    progress: bool = False,
+) -> Scene:
+    """Bring all pairs into one world and estimate a camera and a depth map an image.
+
+    The default method places the images by robust averages of the pairs' similarities, refines
+    cameras and pairs together by Gauss-Newton steps with the depths eliminated, first on a sample
+    of the pixels, then with the gradient of all, and reads the depths off in closed form. Time and
+    memory traffic grow with the number of pairs times pixels; memory holds one image's predictions
+    at a time beside the result. "adam" is first-order descent on every pixel. "pair" is the closed
+    form for two images.
+
+    The world is that of the known poses; without any it is the first image's camera, and the unit
+    makes the geometric mean of the pairs' scales one. `Scene.oriented` and `Scene.centered` choose
+    another frame.
+
+    Args:
+        predictions: What the network said of the pairs.
+        method: None (the best for the number of images), "adam" or "pair".
+        cameras: What is known of the cameras in original pixels: a list with one entry an image or
+            a mapping by index, of `KnownCamera` or `Camera`.
+        seed: Of the choice of sampled pixels.
+        shared_focal: Whether all photographs have one focal, in original pixels.
+        known_distance: `(i, j, metres)` between the optical centres of two images, or
+            `((i, u, v), (j, u, v), metres)` between the points seen at two original pixels.
+        min_confidence: Pairs count where the mean confidence of both views is at least this.
+        progress: Whether to show a bar.
+
+    Returns:
+        The scene, float32.
+
+    Raises:
+        ValueError: For fewer than two images, images without a confident pair, pairs that leave
+            the images in several groups, or known numbers that contradict each other.
+    """
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}. Choose None, 'adam' or 'pair'.")
+    if predictions.image_count < 2 or (method == "pair" and predictions.image_count != 2):
+        raise ValueError(
+            f"Method {method!r} got {predictions.image_count} images; 'pair' needs exactly two, "
+            "the others at least two."
+        )
+    known = known_cameras(cameras, predictions.image_count)
+    presets = read_presets(predictions, known, shared_focal)
+    distance = _check_distance(known_distance, presets)
+    obs = sample_observations(predictions, SAMPLES, seed)
+    kept = _confident_pairs(predictions, obs, min_confidence)
+    if len(kept) < len(predictions):
+        predictions = predictions.select(kept)
+        obs = sample_observations(predictions, SAMPLES, seed)
+    shapes = merge_shapes(obs, presets.principal_points, presets.focals)
+    edges = measure_edges(obs, shapes)
+    if method == "adam":
+        state, maps = _align_adam(predictions, presets, shapes, edges, distance, progress)
+    else:
+        state, maps = _align_best(predictions, obs, presets, shapes, edges, distance, method)
+    scene = _assemble(predictions, presets, state, maps)
+    scene.info |= {"method": method or "best", "pairs": len(kept)}
+    metric = known_distance is not None or len(presets.posed) > 1
+    scene = replace(scene, metric=metric)
+    if known_distance is not None and distance is None:
+        scene = _rescale_by_pixels(scene, known_distance, presets)
+    return scene
+
+
+def _align_best(
+    predictions: PairPredictions,
+    obs: Observations,
+    presets: Presets,
+    shapes: Shapes,
+    edges: Edges,
+    distance: tuple[int, int, float] | None,
+    method: str | None,
+) -> tuple[State, list[DenseMaps]]:
+    frames = average_frames(predictions.image_count, edges)
+    state = _start(frames, presets, shapes, edges)
+    freedom = presets.freedom()
+    if method == "pair":
+        sigmas = torch.full((len(obs.pairs),), FIRST_SIGMA, dtype=torch.float64)
+        lengths = compute_residuals(obs, state, measure(obs, sigmas)).lengths
+        sigmas = robust_sigmas(obs, lengths)
+    else:
+        state, sigmas = refine_on_samples(obs, state, freedom)
+        state = refine_on_all(predictions, obs, state, freedom, sigmas)
+    state = settle_frame(state, presets, distance)
+    count = predictions.image_count
+    return state, [solve_depths(predictions, n, state, sigmas) for n in range(count)]
+
+
+def _align_adam(
+    predictions: PairPredictions,
+    presets: Presets,
+    shapes: Shapes,
+    edges: Edges,
+    distance: tuple[int, int, float] | None,
+    progress: bool,
+) -> tuple[State, list[DenseMaps]]:
+    count = predictions.image_count
+    frames = tree_frames(count, edges)
+    state = _start(frames, presets, shapes, edges)
+    sigmas = torch.full((2 * len(predictions),), FIRST_SIGMA, dtype=torch.float64)
+    depths, weights = [], []
+    for n in range(count):
+        obs = image_observations(predictions, n)
+        how = measure(obs, sigmas[2 * obs.pairs + obs.views])
+        depths.append(compute_residuals(obs, state, how, rounds=0).depths[0])
+        weights.append(obs.weights.amax(0, keepdim=True))
+    state, depths = descend_all(predictions, state, presets.freedom(), depths, progress)
+    before = state.pair_scales[0]
+    state = settle_frame(state, presets, distance)
+    factor = float(state.pair_scales[0] / before)
+    maps = [
+        maps_from_depth(predictions, n, state, depths[n] * factor, weights[n])
+        for n in range(count)
+    ]  # fmt: skip
+    return state, maps
+
+
+def _start(frames: Frames, presets: Presets, shapes: Shapes, edges: Edges) -> State:
+    """Cameras where the shapes were placed; every pair in its first image's camera."""
+    first = edges.first
+    state = State(
+        rotations=frames.rotations.clone(),
+        centres=frames.centres.clone(),
+        focals=presets.share_focals(shapes.focals),
+        aspects=presets.aspects,
+        principal_points=presets.principal_points,
+        pair_scales=frames.units[first] / edges.units,
+        pair_rotations=frames.rotations[first],
+        pair_translations=frames.centres[first],
+    )
+    return place_at_known(state, presets, first)
+
+
+def _confident_pairs(
+    predictions: PairPredictions, obs: Observations, min_confidence: float
+) -> list[int]:
+    """Indices of the pairs that count; refuses images left without and separate groups."""
+    mean = obs.weights.mean(1).exp().reshape(-1, 2).amin(1)
+    kept = (mean >= min_confidence).nonzero()[:, 0].tolist()
+    names = predictions.names or []
+    seen = {index for e in kept for index in predictions.pairs[e]}
+    lost = [name for index, name in enumerate(names) if index not in seen]
+    if lost:
+        raise ValueError(
+            f"No confident pair shows images [{', '.join(lost)}]: they overlap with no other, or "
+            f"confidences are below min_confidence={min_confidence}. Leave them out or add "
+            "photographs between them and the others."
+        )
+    pairs = [predictions.pairs[e] for e in kept]
+    check_connected(predictions.image_count, pairs, names, "graph of confident pairs")
+    return kept
+
+
+def _assemble(
+    predictions: PairPredictions, presets: Presets, state: State, maps: list[DenseMaps]
+) -> Scene:
+    cameras = []
+    for n, (width, height) in enumerate(presets.sizes):
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3], pose[:3, 3] = state.rotations[n], state.centres[n]
+        if n in presets.fixed_poses:
+            pose = presets.cameras[n].cam2world
+        intrinsics = presets.intrinsics(state, n)
+        cameras.append(Camera(intrinsics.float(), pose.float(), width, height))
+    paths = predictions.paths
+    return Scene(
+        cameras=cameras,
+        pointmaps=[m.points for m in maps],
+        depthmaps=[m.depth for m in maps],
+        confidences=[m.confidence for m in maps],
+        images=list(predictions.images) if predictions.images is not None else [],
+        names=list(predictions.names or []),
+        pixel_to_original=[matrix.float() for matrix in presets.to_original],
+        paths=list(paths) if paths is not None else [],
+    )
+
+
+def _check_distance(
+    known: tuple[int, int, float] | None, presets: Presets
+) -> tuple[int, int, float] | None:
+    """The known distance if it is one between cameras; None for pixels, or none."""
+    if known is None:
+        return None
+    first, second, metres = known
+    if not 0 < metres < float("inf"):
+        raise ValueError(f"A known distance is positive, got {metres}.")
+    if len(presets.posed) > 1:
+        raise ValueError(
+            "Two known poses set the scale already; leave known_distance out, or the poses."
+        )
+    images = [end[0] if isinstance(end, Sequence) else end for end in (first, second)]
+    if any(not 0 <= n < len(presets.cameras) for n in images):
+        raise ValueError(f"known_distance names images {images} of {len(presets.cameras)}.")
+    if isinstance(first, Sequence) or isinstance(second, Sequence):
+        return None
+    if first == second:
+        raise ValueError(f"known_distance needs two different images, got {first} twice.")
+    return first, second, metres
+
+
+def _rescale_by_pixels(scene: Scene, known: Any, presets: Presets) -> Scene:
+    """Scale the scene so that two seen points are as far apart as they are known to be."""
+    first, second, metres = known
+    apart = float((_seen_point(scene, *first) - _seen_point(scene, *second)).norm())
+    if not apart > 0:
+        raise ValueError(f"known_distance {known} is between a point and itself.")
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] *= metres / apart
+    for n in presets.posed:
+        matrix[:3, 3] = (1 - metres / apart) * scene.cameras[n].center
+    return replace(scene.transformed(matrix), metric=True)
+
+
+def _seen_point(scene: Scene, image: int, u: float, v: float) -> Tensor:
+    """The world point at an original pixel."""
+    pixel = torch.tensor([u, v, 1.0])
+    column, row, _ = torch.linalg.solve(scene.pixel_to_original[image], pixel).round().tolist()
+    height, width = scene.depthmaps[image].shape
+    if not (0 <= column < width and 0 <= row < height):
+        raise ValueError(f"known_distance: pixel ({u}, {v}) was not seen in image {image}.")
+    return scene.pointmaps[image][int(row), int(column)]

@@ -1,0 +1,64 @@
+"""Depth of every pixel in closed form."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..predictions import PairPredictions
+from .residuals import compute_residuals, measure
+from .state import State, image_observations
+
+
+@dataclass
+class DenseMaps:
+    """Maps of one image.
+
+    Attributes:
+        depth: `(H, W)` along z, world units.
+        points: `(H, W, 3)` in the world.
+        confidence: `(H, W)`, the largest of all predictions.
+    """
+
+    depth: Tensor
+    points: Tensor
+    confidence: Tensor
+
+
+def solve_depths(
+    predictions: PairPredictions, image: int, state: State, sigmas: Tensor
+) -> DenseMaps:
+    """The best depths of an image, its cameras and all pairs being placed.
+
+    Args:
+        predictions: All predictions.
+        image: Which image.
+        state: The cameras and pairs.
+        sigmas: Relative errors `(2 * E,)` of the observations, pairs in order, both views of each.
+    """
+    obs = image_observations(predictions, image)
+    res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
+    depth = res.depths[0]
+    missing = ~(obs.weights.sum(0) > 0)
+    if missing.any():
+        # Pixels without any confidence still get a point, from what was said about them.
+        obs.weights[:, missing] = 1
+        res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
+        depth = torch.where(missing, res.depths[0], depth)
+    return maps_from_depth(predictions, image, state, depth, obs.weights)
+
+
+def maps_from_depth(
+    predictions: PairPredictions, image: int, state: State, depth: Tensor, weights: Tensor
+) -> DenseMaps:
+    """World points of flat depths `(H * W,)`; `weights` `(M, H * W)` are log confidences."""
+    height, width = (predictions.sizes or [])[image]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack([columns.flatten(), rows.flatten()]).float()
+    local = state.rays(image, pixels) * depth
+    world = state.rotations[image].float() @ local + state.centres[image, :, None].float()
+    return DenseMaps(
+        depth=depth.reshape(height, width),
+        points=world.T.reshape(height, width, 3).contiguous(),
+        confidence=weights.amax(0).exp().reshape(height, width),
+    )

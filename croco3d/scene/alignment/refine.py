@@ -1,0 +1,135 @@
+"""Refining a state: damped Gauss-Newton on samples, then steps with the gradient of all pixels."""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from ..predictions import PairPredictions
+from .normal import Freedom, Linearised, gradient, linearise, precondition, solve
+from .residuals import Measure, Residuals, compute_residuals, measure, robust_sigmas
+from .state import Observations, State, image_observations
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_DAMPING = 1e-6
+FIRST_SIGMA = 0.05
+
+
+def refine_on_samples(
+    obs: Observations,
+    state: State,
+    freedom: Freedom,
+    iterations: int = 25,
+    tolerance: float = 1e-5,
+) -> tuple[State, Tensor]:
+    """Minimise the robust cost of sampled pixels by Levenberg-Marquardt.
+
+    The observations' errors are estimated anew in the first rounds, while the state settles.
+
+    Args:
+        obs: Sampled observations of all pairs.
+        state: Where to start.
+        freedom: What may change.
+        iterations: Steps at most.
+        tolerance: Relative decrease of the cost that ends the search.
+
+    Returns:
+        The state and the observations' relative errors `(K,)`.
+    """
+    sigmas = torch.full((len(obs.pairs),), FIRST_SIGMA, dtype=torch.float64)
+    damping = 1e-4
+    for iteration in range(iterations):
+        if iteration < iterations // 2:
+            settled = compute_residuals(obs, state, measure(obs, sigmas))
+            sigmas = robust_sigmas(obs, settled.lengths)
+        how = measure(obs, sigmas)
+        res = compute_residuals(obs, state, how)
+        lin = linearise(obs, state, res)
+        trial, damping = _descend(lin, state, freedom, damping, res.cost, how)
+        if trial is None:
+            break
+        gain = (res.cost - trial[1].cost) / max(res.cost, 1e-30)
+        logger.debug("step %d: cost %.6g, gain %.2g", iteration, trial[1].cost, gain)
+        state = trial[0]
+        if gain < tolerance and iteration >= 3:
+            break
+    return state, sigmas
+
+
+def _descend(
+    lin: Linearised,
+    state: State,
+    freedom: Freedom,
+    damping: float,
+    cost: float,
+    how: Measure,
+) -> tuple[tuple[State, Residuals] | None, float]:
+    """The first step of growing damping that lowers the cost, if any, and the next damping."""
+    pair_count = len(state.pair_scales)
+    pull = gradient(lin, pair_count, len(state.focals))
+    for _ in range(8):
+        system = precondition(lin, freedom, damping, pair_count)
+        moved = state.moved(*solve(lin, system, -pull[0], -pull[1]))
+        res = compute_residuals(lin.obs, moved, how)
+        if res.cost < cost:
+            return (moved, res), max(damping / 10, SMALLEST_DAMPING)
+        damping *= 10
+    return None, damping
+
+
+def refine_on_all(
+    predictions: PairPredictions,
+    obs: Observations,
+    state: State,
+    freedom: Freedom,
+    sigmas: Tensor,
+    steps: int = 3,
+) -> State:
+    """Move a refined state to the minimum over all pixels.
+
+    The samples' second derivatives stand in for those of all pixels, so a step costs one pass over
+    the predictions and leaves a few percent of the distance to the minimum.
+
+    Args:
+        predictions: All predictions.
+        obs: The samples the state was refined on.
+        state: From `refine_on_samples`.
+        freedom: What may change.
+        sigmas: Relative errors `(K,)` of the observations.
+        steps: How many steps.
+    """
+    pair_count = len(state.pair_scales)
+    lowest = torch.inf
+    best = state
+    for _ in range(steps):
+        pull, cost = _full_gradient(predictions, obs.points.shape[2], state, sigmas)
+        if cost > lowest:
+            break
+        lowest, best = cost, state
+        how = measure(obs, sigmas)
+        lin = linearise(obs, state, compute_residuals(obs, state, how))
+        system = precondition(lin, freedom, SMALLEST_DAMPING, pair_count)
+        state = state.moved(*solve(lin, system, -pull[0], -pull[1]))
+    else:
+        best = state
+    return best
+
+
+def _full_gradient(
+    predictions: PairPredictions, samples: int, state: State, sigmas: Tensor
+) -> tuple[tuple[Tensor, Tensor], float]:
+    """Gradients over all pixels and their cost, every image counting as `samples` pixels."""
+    pair_count, image_count = len(state.pair_scales), len(state.focals)
+    pairs = torch.zeros(pair_count, 7, dtype=torch.float64)
+    images = torch.zeros(image_count, 9, dtype=torch.float64)
+    cost = 0.0
+    for n in range(image_count):
+        obs = image_observations(predictions, n)
+        res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
+        part = gradient(linearise(obs, state, res), pair_count, image_count)
+        share = samples / obs.points.shape[2]
+        pairs += share * part[0]
+        images += share * part[1]
+        cost += share * res.cost
+    return (pairs, images), cost

@@ -1,0 +1,117 @@
+"""What the observations say of a state: depths, residuals, robust weights.
+
+The unknown depth `D` of a pixel is eliminated in closed form wherever it appears: for observations
+`z_k` of one pixel in its camera's frame, weighted by `w_k`, the best depth along the ray `r` is
+`sum w_k r.z_k / (sum w_k r.r)`. What is left of the problem has a few numbers an image and a pair.
+
+Residuals are measured in the pair's own units, where the network made its error: dividing by the
+scale leaves nothing to gain from shrinking the scene.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from croco3d.geometry import weighted_median
+
+from .state import Observations, State
+
+# 2.385 sigma keeps 95 % of the efficiency of least squares under Gaussian noise (Holland, Welsch).
+CAUCHY = 2.385
+# The median length of a 3-vector of unit Gaussians.
+MEDIAN_LENGTH = 1.538
+# The share of a pair's typical distance that every error is measured against at least.
+NEAR = 0.5
+
+
+@dataclass
+class Residuals:
+    """Observations seen through a state.
+
+    Attributes:
+        turns: `(K, 3, 3)` from a pair's frame to the image's camera, rotation only.
+        scales: `(K,)` of the pairs.
+        rays: `(S, 3, P)` with unit z.
+        depths: `(S, P)` along z, world units.
+        errors: `(K, 3, P)` in the camera's frame, pair units.
+        lengths: `(K, P)` of the errors relative to the points' distance.
+        weights: `(K, P)` under which the depths are best.
+        cost: Robust cost of all errors, in units of their variance.
+    """
+
+    turns: Tensor
+    scales: Tensor
+    rays: Tensor
+    depths: Tensor
+    errors: Tensor
+    lengths: Tensor
+    weights: Tensor
+    cost: float
+
+
+@dataclass
+class Measure:
+    """How errors of some observations are weighed.
+
+    Attributes:
+        distances: `(K, P)` what errors are relative to: the points' distance, but not much less
+            than typical.
+        sigmas: `(K,)` relative error of each observation.
+    """
+
+    distances: Tensor
+    sigmas: Tensor
+
+
+def measure(obs: Observations, sigmas: Tensor) -> Measure:
+    """Weigh errors by the points' distances and `(K,)` relative errors."""
+    square = obs.points.square().sum(1)
+    typical = square.mean(1, keepdim=True)
+    return Measure((square + NEAR**2 * typical).sqrt(), sigmas.to(obs.points))
+
+
+def compute_residuals(obs: Observations, state: State, how: Measure, rounds: int = 2) -> Residuals:
+    """Depths, residuals and robust weights, by `rounds` of Cauchy's reweighting from equal ones."""
+    dtype = obs.points.dtype
+    to_camera = state.rotations[obs.images].mT
+    turns = to_camera @ state.pair_rotations[obs.pairs]
+    offset = state.pair_translations[obs.pairs] - state.centres[obs.images]
+    scales = state.pair_scales[obs.pairs]
+    shift = (to_camera @ offset[..., None]) / scales[:, None, None]
+    rays = torch.stack(
+        [state.rays(int(n), obs.pixels[s]) for s, n in enumerate(obs.slot_images)]
+    )  # fmt: skip
+    turns, shift, scales = turns.to(dtype), shift.to(dtype), scales.to(dtype)
+    seen = torch.baddbmm(shift, turns, obs.points)
+    base = obs.weights / (how.distances * how.sigmas[:, None]).square()
+    along = (seen * rays[obs.slots]).sum(1) / scales[:, None]
+    weights = base
+    for _ in range(rounds + 1):
+        depths = _best_depths(obs, weights, along, scales, rays)
+        model = (rays * depths[:, None])[obs.slots]
+        errors = seen - model / scales[:, None, None]
+        lengths = errors.square().sum(1).sqrt() / how.distances
+        robust = 1 + (lengths / (CAUCHY * how.sigmas[:, None])).square()
+        weights, used = base / robust, weights
+    cost = 0.5 * CAUCHY**2 * float((obs.weights * robust.log()).sum(dtype=torch.float64))
+    return Residuals(turns, scales, rays, depths, errors, lengths, used, cost)
+
+
+def _best_depths(
+    obs: Observations, weights: Tensor, along: Tensor, scales: Tensor, rays: Tensor
+) -> Tensor:
+    total = obs.sum_by_slot(weights / scales.square()[:, None]) * rays.square().sum(1)
+    depths = obs.sum_by_slot(weights * along) / total.clamp(min=torch.finfo(rays.dtype).tiny)
+    return depths.clamp(min=0)
+
+
+def robust_sigmas(obs: Observations, lengths: Tensor, floor: float = 1e-5) -> Tensor:
+    """The relative error `(K,)` of each observation, by weighted medians.
+
+    An observation is never thought better than the typical one: a view that few others see fits
+    itself best and would otherwise take over.
+    """
+    single = weighted_median(lengths, obs.weights) / MEDIAN_LENGTH
+    typical = single.median()
+    return single.maximum(typical).clamp(min=floor)
