@@ -35,6 +35,8 @@ class Frame:
         fisheye: Whether `distortion` belongs to OpenCV's fisheye model.
         sparse_depth: Whether depth is known at few pixels only (projected lidar). Resizing then
             keeps every measured point instead of sampling the nearest pixel.
+        size: (width, height) that the intrinsics are for, where files may hold the image at another
+            size; loading scales the intrinsics. None if they are for the image as it is.
         max_depth: Depths beyond this (world units) are invalid; None for no limit.
     """
 
@@ -48,6 +50,7 @@ class Frame:
     distortion: NDArray | None = None
     fisheye: bool = False
     sparse_depth: bool = False
+    size: tuple[int, int] | None = None
     max_depth: float | None = None
 
 

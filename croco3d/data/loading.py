@@ -11,7 +11,7 @@ from PIL import Image
 from ..images import ImageError, load_image
 from .depth_files import load_depth
 from .frames import ArraySource, Frame
-from .windows import scatter_closest
+from .windows import Window, scatter_closest
 
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -50,6 +50,7 @@ def load_frame(frame: Frame) -> LoadedFrame:
     """
     intrinsics, cam2world = check_camera(frame)
     image = load_pixels(frame.image)
+    intrinsics = _fit_to_image(frame, intrinsics, image.shape)
     depth = load_depth(frame.depth).astype(np.float32) * np.float32(frame.depth_scale)
     depth[~(np.isfinite(depth) & (depth > 0))] = 0
     if frame.max_depth is not None:
@@ -102,7 +103,7 @@ def load_pixels(source: ArraySource) -> NDArray[np.uint8]:
     if path.is_file() and path.stat().st_size:
         try:
             with Image.open(path) as image:
-                if image.getexif().get(_ORIENTATION, 1) != 1:
+                if "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1:
                     image.load()
                     image.getexif().clear()
                     return load_image(image, str(path))
@@ -130,6 +131,14 @@ def _check_shape(name: str, what: str, shape: tuple[int, ...], image: tuple[int,
             f"{name}: the {what} is {shape[1]}x{shape[0]} and the image {width}x{height}; "
             "they must show the same rectangle (is one of them rotated or cropped?)."
         )
+
+
+def _fit_to_image(frame: Frame, intrinsics: NDArray, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Scale intrinsics from the size that they were calibrated for to the stored image's."""
+    if frame.size is None or frame.size == (shape[1], shape[0]):
+        return intrinsics
+    _check_shape(frame.name, "calibrated size", (frame.size[1], frame.size[0]), shape)
+    return Window(0, 0, *frame.size, shape[1], shape[0]).matrix() @ intrinsics
 
 
 def _match_size(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
