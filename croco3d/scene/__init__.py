@@ -7,7 +7,9 @@ from .meshing import build_mesh as build_mesh
 from .pairs import check_connected as check_connected
 from .pairs import distinct_pairs as distinct_pairs
 from .pairs import make_pairs as make_pairs
+from .predict import predict_pairs as predict_pairs
 from .predictions import PairPredictions as PairPredictions
+from .reconstruct import reconstruct as reconstruct
 from .scene import Camera as Camera
 from .scene import Scene as Scene
 from .tracks import Matches as Matches

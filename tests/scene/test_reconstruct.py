@@ -1,0 +1,200 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from standin import ExactModel, Room
+
+from croco3d.images import ImageError
+from croco3d.scene import Scene, make_pairs
+from croco3d.scene.reconstruct import reconstruct
+from croco3d.scene.summary import one_line, summarise
+
+MIXED = ((320, 240), (240, 320), (320, 240), (320, 200))
+
+
+@pytest.fixture(scope="module")
+def pair_room():
+    return Room()
+
+
+@pytest.fixture(scope="module")
+def pair_scene(pair_room):
+    return reconstruct(pair_room.photographs, model=ExactModel(pair_room))
+
+
+@pytest.fixture(scope="module")
+def mixed_room():
+    return Room(MIXED)
+
+
+def check_scene(scene, room):
+    """Everything within 0.1 % of the truth, in the frame and unit of the first camera."""
+    scale = np.median(
+        np.linalg.norm(room.seen_from(0, 0), axis=-1) / scene.pointmaps[0].norm(dim=-1).numpy()
+    )
+    for index, camera in enumerate(scene.cameras):
+        intrinsics = camera.intrinsics.numpy()
+        expected = room.intrinsics[index]
+        np.testing.assert_allclose(np.diag(intrinsics), np.diag(expected), rtol=1e-3)
+        np.testing.assert_allclose(intrinsics[:2, 2], expected[:2, 2], atol=0.51)
+        pose, truth = camera.cam2world.double().numpy(), room.relative_pose(0, index)
+        turn = pose[:3, :3].T @ truth[:3, :3]
+        assert np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)) < 1e-3
+        assert np.linalg.norm(pose[:3, 3] * scale - truth[:3, 3]) < 1e-3
+        points = scene.pointmaps[index].numpy() * scale
+        expected = room.seen_from(index, 0).numpy()
+        error = np.linalg.norm(points - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+        assert np.quantile(error, 0.99) < 1e-3
+    return scale
+
+
+def test_two_photographs_come_back_exactly(pair_room, pair_scene):
+    check_scene(pair_scene, pair_room)
+    assert [(camera.width, camera.height) for camera in pair_scene.cameras] == [(320, 240)] * 2
+    assert pair_scene.info["images_encoded"] == 2
+    json.dumps(pair_scene.info)
+
+
+def test_many_photographs_of_mixed_sizes_come_back_exactly(mixed_room):
+    model = ExactModel(mixed_room)
+    scene = reconstruct(mixed_room.photographs, model=model, graph=make_pairs(4, "swin-2"))
+    check_scene(scene, mixed_room)
+    assert sorted(model.encoded) == [0, 1, 2, 3]
+
+
+def test_every_export_holds_the_exact_scene(pair_room, pair_scene, tmp_path):
+    scale = check_scene(pair_scene, pair_room)
+    expected = np.concatenate([pair_room.seen_from(i, 0).reshape(-1, 3) for i in range(2)])
+    tolerance = 1e-3 * np.linalg.norm(expected, axis=-1).mean()
+
+    def assert_covers(points):
+        from scipy.spatial import cKDTree
+
+        assert len(points) > 0.95 * len(expected)
+        distance, _ = cKDTree(expected).query(np.asarray(points) * scale)
+        assert np.quantile(distance, 0.99) < tolerance
+
+    pair_scene.save(tmp_path / "scene.ply")
+    assert_covers(trimesh.load(tmp_path / "scene.ply").vertices)
+
+    pair_scene.save(tmp_path / "scene.glb")
+    clouds = trimesh.load(tmp_path / "scene.glb")
+    points = [
+        trimesh.transform_points(geometry.vertices, clouds.graph[node][0])
+        for node, geometry in ((n, clouds.geometry[clouds.graph[n][1]])
+                               for n in clouds.graph.nodes_geometry)
+        if isinstance(geometry, trimesh.PointCloud)
+    ]  # fmt: skip
+    # glTF is y up: x right, y up, z backward.
+    assert_covers(np.concatenate(points) * [1, -1, -1])
+
+    pair_scene.save(tmp_path / "scene.npz")
+    check_scene(Scene.load(tmp_path / "scene.npz"), pair_room)
+
+
+def test_files_folders_and_summary(pair_room, tmp_path):
+    for index, photo in enumerate(pair_room.photographs):
+        Image.fromarray(photo).save(tmp_path / f"{index}.png")
+    scene = reconstruct(tmp_path, model=ExactModel(pair_room))
+    assert scene.names == ["0.png", "1.png"]
+    assert scene.paths == [str(tmp_path / "0.png"), str(tmp_path / "1.png")]
+    summary = summarise(scene)
+    focal = pair_room.intrinsics[0][0, 0]
+    assert summary["images"][0]["focal_px"] == pytest.approx(focal, rel=1e-3)
+    # A 320 x 240 image has a diagonal of 400 pixels, a negative one of 43.27 mm.
+    assert summary["images"][1]["focal_mm"] == pytest.approx(focal / 400 * 43.267, abs=0.1)
+    truth = pair_room.relative_pose(0, 1)
+    angle = np.degrees(np.arccos((np.trace(truth[:3, :3]) - 1) / 2))
+    assert summary["images"][1]["rotation_degrees"] == pytest.approx(angle, abs=0.05)
+    line = one_line(json.loads(json.dumps(summary)))
+    assert "2 images of 320x240 pixels" in line
+    assert f"1.png is turned {angle:.1f} degrees" in line
+
+
+def test_retrieval_encodes_each_image_once(mixed_room):
+    model = ExactModel(mixed_room)
+    scene = reconstruct(mixed_room.photographs, model=model, graph="retrieval-1")
+    assert sorted(model.encoded) == [0, 1, 2, 3]
+    assert len(scene) == 4
+
+
+def test_known_cameras_reach_the_alignment(pair_room):
+    from croco3d.scene.known import KnownCamera
+
+    known = [KnownCamera(focal=float(matrix[0, 0])) for matrix in pair_room.intrinsics]
+    scene = reconstruct(pair_room.photographs, model=ExactModel(pair_room), cameras=known)
+    assert float(scene.cameras[1].intrinsics[0, 0]) == pytest.approx(known[1].focal, abs=1e-3)
+
+
+def test_too_few_and_missing_photographs(pair_room, tmp_path):
+    model = ExactModel(pair_room)
+    with pytest.raises(ValueError, match="at least two photographs.*got 1"):
+        reconstruct(pair_room.photographs[:1], model=model)
+    with pytest.raises(ImageError, match=r"nowhere\.jpg does not exist"):
+        reconstruct([pair_room.photographs[0], tmp_path / "nowhere.jpg"], model="not loaded")
+    assert not model.encoded
+
+
+def test_a_corrupt_file_stops_or_is_left_out(pair_room, tmp_path, caplog):
+    paths = []
+    for index, photo in enumerate(pair_room.photographs):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(photo).save(paths[-1])
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(paths[0].read_bytes()[:500])
+    model = ExactModel(pair_room)
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        reconstruct([paths[0], bad, paths[1]], model=model)
+    assert not model.encoded
+    scene = reconstruct([paths[0], bad, paths[1]], model=model, skip_bad=True)
+    assert scene.names == ["0.png", "1.png"]
+    assert [entry["name"] for entry in scene.info["left_out"]] == ["bad.png"]
+    assert "Left out bad.png" in caplog.text
+    with pytest.raises(ValueError, match=r"only 1 remained after leaving out bad\.png"):
+        reconstruct([paths[0], bad], model=model, skip_bad=True)
+
+
+def test_duplicates_stop_or_are_left_out(pair_room, tmp_path):
+    for index, photo in enumerate(pair_room.photographs):
+        Image.fromarray(photo).save(tmp_path / f"{index}.png")
+    Image.fromarray(pair_room.photographs[0]).save(tmp_path / "again.png")
+    model = ExactModel(pair_room)
+    order = [tmp_path / name for name in ("0.png", "1.png", "again.png")]
+    with pytest.raises(ValueError, match=r"0\.png and .*again\.png are the same photograph"):
+        reconstruct(order, model=model)
+    scene = reconstruct(order, model=model, skip_bad=True)
+    assert scene.names == ["0.png", "1.png"]
+    assert "same photograph as 0.png" in scene.info["left_out"][0]["reason"]
+
+
+def test_photographs_without_overlap_are_named(mixed_room):
+    model = ExactModel(mixed_room)
+    real = model.decode
+
+    def doubtful(a, b):
+        output = real(a, b)
+        for row, (i, j) in enumerate(model.decoded[-len(output.confidence1) :]):
+            if 3 in (i, j):
+                output.confidence1[row] = output.confidence2[row] = 1.0
+        return output
+
+    model.decode = doubtful
+    with pytest.raises(ValueError, match=r"\[image_003\]"):
+        reconstruct(mixed_room.photographs, model=model)
+
+
+def test_graph_that_is_not_connected_is_refused_before_the_work(mixed_room):
+    model = ExactModel(mixed_room)
+    with pytest.raises(ValueError, match="not connected"):
+        reconstruct(mixed_room.photographs, model=model, graph=[(0, 1), (2, 3)])
+    assert not model.encoded
+
+
+def test_settings_that_mean_nothing(pair_room):
+    with pytest.raises(ValueError, match="bfloat16"):
+        reconstruct(pair_room.photographs, model=ExactModel(pair_room), dtype="int8")
+    with pytest.raises(ValueError, match="Linear does not predict pointmaps"):
+        reconstruct(pair_room.photographs, model=torch.nn.Linear(1, 1))
