@@ -1,0 +1,235 @@
+"""Parameter groups, AdamW with float32 masters, learning-rate schedule, moving average."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.optim.adamw import adamw
+
+from .config import OptimizerOptions
+
+_NUMBER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float | None = None
+) -> list[dict]:
+    """Sort trainable parameters by weight decay and, on request, by encoder depth.
+
+    Vectors (norms and biases) and tokens (mask tokens, learned positions) are not decayed. With
+    layer-wise decay, a parameter of encoder layer `i` out of `L` gets the learning-rate scale
+    `layer_decay ** (L + 1 - i)`; the patch embedding counts as layer 0, and everything after the
+    encoder has scale 1.
+
+    Args:
+        model: parameters of `model.encoder` make up the encoder.
+        weight_decay: for weights that are decayed.
+        layer_decay: in (0, 1]; `None` leaves every scale at 1.
+
+    Returns:
+        Groups with `params`, `weight_decay` and `lr_scale`, which `set_learning_rate` applies.
+
+    Raises:
+        ValueError: if no parameter is trainable.
+    """
+    encoder = [name for name, _ in model.named_parameters() if _in_encoder(name)]
+    depth = 1 + max((_block(name) for name in encoder), default=-1)
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = 0.0 if _undecayed(name, parameter) else weight_decay
+        below = depth + 1 - _layer(name, depth)
+        scale = 1.0 if layer_decay is None else layer_decay**below
+        empty = {"params": [], "weight_decay": decay, "lr_scale": scale}
+        groups.setdefault((decay, scale), empty)["params"].append(parameter)
+    if not groups:
+        raise ValueError("every parameter is frozen: nothing to train; change `freeze`")
+    return list(groups.values())
+
+
+def make_optimizer(
+    model: nn.Module, options: OptimizerOptions, precision: str
+) -> torch.optim.Optimizer:
+    """Make AdamW over the trainable parameters; with masters for precision "bf16_weights"."""
+    groups = parameter_groups(model, options.weight_decay, options.layer_decay)
+    if precision == "bf16_weights":
+        return MasterWeightAdamW(groups, options.learning_rate, options.betas)
+    return torch.optim.AdamW(groups, options.learning_rate, options.betas)
+
+
+def learning_rate(step: int, steps: int, options: OptimizerOptions) -> float:
+    """Give the rate of a step: linear warm-up from zero to the peak, then a cosine.
+
+    Args:
+        step: the step about to be made, from 0.
+        steps: how many steps the whole run has.
+        options: peak, end and share of the warm-up.
+    """
+    warmup = round(options.warmup * steps)
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(steps - warmup, 1)
+    height = options.learning_rate - options.least
+    return options.least + height * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set every group's rate to `rate` times the group's `lr_scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+class MasterWeightAdamW(torch.optim.Optimizer):
+    """AdamW for a model held in bfloat16: the true weights and moments are kept in float32.
+
+    After each step the parameters are the rounded masters. On a CPU with bfloat16 products this is
+    faster than autocast, which casts the weights anew at every call. Float32 parameters among the
+    others are their own masters, up to a copy.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.05,
+        eps: float = 1e-8,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "eps": eps}
+        super().__init__(params, defaults)
+        for parameter in self._parameters():
+            master = parameter.detach().float().clone()
+            self.state[parameter] = {
+                "step": torch.zeros(()),
+                "master": master,
+                "exp_avg": torch.zeros_like(master),
+                "exp_avg_sq": torch.zeros_like(master),
+            }
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Update masters from the gradients, then round them into the parameters."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._update(group, parameters)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Restore masters and moments in float32.
+
+        The base class would round them to the parameters' type.
+        """
+        super().load_state_dict(state_dict)
+        saved = state_dict["state"]
+        for number, parameter in enumerate(self._parameters()):
+            device = parameter.device
+            stored = {k: v.to(device, torch.float32).clone() for k, v in saved[number].items()}
+            self.state[parameter] = stored
+
+    def masters(self) -> dict[torch.Tensor, torch.Tensor]:
+        """Map each parameter to its float32 master."""
+        return {p: self.state[p]["master"] for p in self._parameters()}
+
+    def _parameters(self) -> list[torch.Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def _update(self, group: dict, parameters: list[torch.Tensor]) -> None:
+        states = [self.state[p] for p in parameters]
+        masters = [s["master"] for s in states]
+        adamw(
+            masters,
+            [p.grad.float() for p in parameters if p.grad is not None],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            foreach=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+        torch._foreach_copy_(parameters, masters)
+
+
+def masters_of(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, torch.Tensor]:
+    """Map weights to their float32 masters; empty for an optimizer without."""
+    return optimizer.masters() if isinstance(optimizer, MasterWeightAdamW) else {}
+
+
+class MovingAverage:
+    """An exponential moving average of the trainable weights, in float32.
+
+    Early on the average follows the weights closely: its decay is at most `(1 + n) / (10 + n)`
+    after `n` updates.
+
+    Args:
+        parameters: what to follow; averages start at their values.
+        decay: share of the old average kept at each update, below 1.
+    """
+
+    def __init__(self, parameters: Iterable[torch.Tensor], decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.followed = list(parameters)
+        self.averages = [p.detach().float().clone() for p in self.followed]
+
+    @torch.no_grad()
+    def update(self, masters: Mapping[torch.Tensor, torch.Tensor] | None = None) -> None:
+        """Move the averages towards the weights, or towards their masters where there are any."""
+        exact = masters or {}
+        current = [exact.get(p, p).detach().float() for p in self.followed]
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self.averages, current, 1 - decay)
+        self.updates += 1
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the averages into the model for the time of a `with` block."""
+        held = [p.detach().clone() for p in self.followed]
+        with torch.no_grad():
+            torch._foreach_copy_(self.followed, self.averages)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self.followed, held)
+
+    def state_dict(self) -> dict:
+        """Give averages and the number of updates."""
+        return {"updates": self.updates, "averages": self.averages}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what `state_dict` gave."""
+        self.updates = state["updates"]
+        for average, saved in zip(self.averages, state["averages"], strict=True):
+            average.copy_(saved)
+
+
+def _in_encoder(name: str) -> bool:
+    return "encoder." in name and "decoder" not in name
+
+
+def _block(name: str) -> int:
+    found = _NUMBER.search(name.split("encoder.", 1)[1])
+    return int(found.group(1)) if found and ".patch_embed." not in name else -1
+
+
+def _layer(name: str, depth: int) -> int:
+    if not _in_encoder(name):
+        return depth + 1
+    block = _block(name)
+    if block >= 0:
+        return block + 1
+    return 0 if ".patch_embed." in name or ".absolute." in name else depth + 1
+
+
+def _undecayed(name: str, parameter: torch.Tensor) -> bool:
+    return parameter.ndim <= 1 or name.endswith(("token", "absolute.table", "pos_embed"))
