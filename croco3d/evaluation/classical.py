@@ -14,7 +14,10 @@ MIN_MATCHES = 8
 
 @dataclass(frozen=True)
 class SiftTriangulation:
-    """SIFT matches, essential matrix by RANSAC, triangulation. It is told the true intrinsics.
+    """SIFT matches, essential matrix, triangulation. It is told the true intrinsics.
+
+    The essential matrix comes from OpenCV's RANSAC with local optimisation (USAC_ACCURATE), which
+    found clearly better poses than its plain RANSAC, LMedS and MAGSAC on small rendered images.
 
     The result is sparse: errors of points are over the matched pixels alone, which are the easy
     ones; `coverage` says how many they are. The scale is arbitrary.
@@ -25,7 +28,7 @@ class SiftTriangulation:
     """
 
     ratio: float = 0.8
-    threshold: float = 1.0
+    threshold: float = 0.5
 
     @property
     def name(self) -> str:
@@ -47,7 +50,7 @@ class SiftTriangulation:
         # In rays, so that views of different cameras can be paired.
         limit = self.threshold / float(np.mean([np.linalg.norm(k[0, :2]) for k in cameras]))
         essential, inliers = cv2.findEssentialMat(
-            rays[0], rays[1], np.eye(3), cv2.RANSAC, 0.999, limit
+            rays[0], rays[1], np.eye(3), cv2.USAC_ACCURATE, 0.999, limit
         )
         if essential is None or essential.shape != (3, 3):
             return failed

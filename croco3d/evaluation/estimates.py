@@ -110,14 +110,15 @@ def _geometry_errors(estimate: StereoEstimate, target: StereoTarget) -> dict[str
     errors = {"coverage": counted / max(truth_pixels, 1)}
     if not valid[0].any() or not valid[1].any():
         return errors
-    error = pointmap_error(*predicted, *true, *valid)
+    maps = (predicted[0], predicted[1], true[0], true[1], valid[0], valid[1])
+    error = pointmap_error(*maps)
     errors |= {
         "pointmap": float(error.mean),
         "pointmap1": float(error.view1),
         "pointmap2": float(error.view2),
     }
     for alignment in ALIGNMENTS:
-        aligned = pointmap_error(*predicted, *true, *valid, alignment=alignment)
+        aligned = pointmap_error(*maps, alignment=alignment)
         errors[f"pointmap_{alignment}"] = float(aligned.mean)
     for alignment in DEPTH_ALIGNMENTS:
         depth = depth_error(predicted[0][..., 2], true[0][..., 2], valid[0], alignment)
