@@ -138,7 +138,6 @@ class TrainConfig:
         """
         counts = {
             "steps": self.steps,
-            "data.batch_size": self.data.batch_size,
             "runtime.accumulate": self.runtime.accumulate,
             "saving.every": self.saving.every,
             "saving.keep": self.saving.keep,
@@ -147,8 +146,6 @@ class TrainConfig:
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, not {count}")
-        if not self.data.train:
-            raise ValueError("data.train names no data set")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), not {self.ema}")
 

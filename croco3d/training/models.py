@@ -13,6 +13,8 @@ from .options import Choice
 
 logger = logging.getLogger(__name__)
 
+_TRUNK = ("encoder", "decoder")
+
 
 @dataclass(kw_only=True)
 class LoraOptions:
@@ -113,11 +115,16 @@ class Dust3rOptions(ModelOptions, name="dust3r"):
         from croco3d.hub import AutoCroco3D
         from croco3d.modeling.croco import CrocoForPreTraining
         from croco3d.modeling.dust3r import Dust3rForStereo
+        from croco3d.modeling.registry import DECODERS
 
         earlier = AutoCroco3D.from_pretrained(source, dtype=torch.float32)
-        if isinstance(earlier, CrocoForPreTraining):
-            earlier = Dust3rForStereo.from_croco(earlier, model.config.head_config)
-        copy_matching(earlier, model, source)
+        if not isinstance(earlier, CrocoForPreTraining):
+            copy_matching(earlier, model, source)
+            return
+        decoder = DECODERS.name_of(model.config.decoder_config)
+        started = Dust3rForStereo.from_croco(earlier, decoder, model.config.head_config)
+        # Its heads are as new as those of the model.
+        copy_matching(nn.ModuleDict({k: getattr(started, k) for k in _TRUNK}), model, source)
 
 
 @dataclass(kw_only=True)
@@ -186,3 +193,15 @@ def _with_lora(model: PreTrainedModel, lora: LoraOptions) -> nn.Module:
         modules_to_save=lora.train_also or None,
     )
     return get_peft_model(model, config)
+
+
+@dataclass(kw_only=True)
+class Mast3rOptions(Dust3rOptions, name="mast3r"):
+    """`Mast3rForStereo`. `init_from` may be a DUSt3R or a CroCo model."""
+
+    @property
+    def model_class(self) -> type[PreTrainedModel]:
+        """The class of the model."""
+        from croco3d.modeling.mast3r import Mast3rForStereo
+
+        return Mast3rForStereo

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from croco3d.losses import ConfidenceLoss, Loss, PointmapLoss, WeightedSum
+from croco3d.losses import (
+    AttentionSupervisionLoss,
+    ConfidenceLoss,
+    Loss,
+    MatchingLoss,
+    PointmapLoss,
+    WeightedSum,
+)
 
 from .options import Choice
 
@@ -92,6 +99,56 @@ class ConfidenceTerm(LossTerm, name="confidence"):
     def build(self) -> ConfidenceLoss:
         """Make the loss itself."""
         return ConfidenceLoss(PointmapLoss(self.norm_mode, self.gt_scale), self.alpha)
+
+
+@dataclass(kw_only=True)
+class AttentionTerm(LossTerm, name="attention"):
+    """Supervision of cross-attention; see `croco3d.losses.AttentionSupervisionLoss`.
+
+    Give it an `end` and a `fade`, so that the final model is free of it.
+
+    Attributes:
+        patch_size: side of the model's patches in pixels.
+        layers: cross-attention layers to supervise; `None` for all but the first.
+        heads: heads of those layers.
+        temperature: width of the target, as a share of the range.
+        cutoff: farthest counterpart, as a share of the range.
+    """
+
+    needs_attentions: ClassVar[bool] = True
+
+    patch_size: int = 16
+    layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] = (0, 1)
+    temperature: float = 0.12
+    cutoff: float = 0.2
+
+    def build(self) -> AttentionSupervisionLoss:
+        """Make the loss itself."""
+        return AttentionSupervisionLoss(
+            self.patch_size, self.layers, self.heads, self.temperature, self.cutoff
+        )
+
+
+@dataclass(kw_only=True)
+class MatchingTerm(LossTerm, name="matching"):
+    """InfoNCE on descriptors, for MASt3R; see `croco3d.losses.MatchingLoss`.
+
+    Attributes:
+        samples: correspondences a pair.
+        temperature: of the softmax over cosines.
+        alpha: reward for confidence.
+        tolerance: largest distance between corresponding points, as a share of their range.
+    """
+
+    samples: int = 1024
+    temperature: float = 0.07
+    alpha: float = 0.2
+    tolerance: float = 0.02
+
+    def build(self) -> MatchingLoss:
+        """Make the loss itself."""
+        return MatchingLoss(self.samples, self.temperature, self.alpha, self.tolerance)
 
 
 def combine(terms: Sequence[LossTerm], progress: float) -> WeightedSum:
