@@ -42,6 +42,11 @@ def make_source(spec: Spec) -> PairSource:
     return _call(reader, options, _parameters(reader), f"reader {spec['reader']!r}")
 
 
+def reader_options(spec: Spec) -> dict[str, Any]:
+    """Give what of a mapping is for the reader, without `size` and `PairDataset`'s options."""
+    return {key: value for key, value in spec.items() if key not in ("size", *_DATASET_OPTIONS)}
+
+
 def make_dataset(
     specs: Spec | Sequence[Spec],
     resolution: int | Resolution | Sequence[Resolution],
