@@ -1,5 +1,6 @@
 """Images to pairs to predictions to alignment to a scene, and its exports."""
 
+from .camera import Camera as Camera
 from .fusion import PointCloud as PointCloud
 from .fusion import fuse as fuse
 from .meshing import Mesh as Mesh
@@ -10,7 +11,6 @@ from .pairs import make_pairs as make_pairs
 from .predict import predict_pairs as predict_pairs
 from .predictions import PairPredictions as PairPredictions
 from .reconstruct import reconstruct as reconstruct
-from .scene import Camera as Camera
 from .scene import Scene as Scene
 from .tracks import Matches as Matches
 from .tracks import find_matches as find_matches

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .camera import Camera as Camera
 from .fusion import PointCloud, VoxelSize, fuse, valid_masks
 from .meshing import Mesh, MeshMethod, build_mesh
 from .tracks import Matches, find_matches
@@ -28,49 +29,6 @@ _UP_AXES = {
     "-z": (0.0, 0.0, -1.0),
 }
 _FILES = (".glb", ".ply", ".npz")
-
-
-@dataclass(eq=False)
-class Camera:
-    """A pinhole camera of the photograph as the user has it.
-
-    Attributes:
-        intrinsics: `(3, 3)` in ORIGINAL pixels; integer coordinates are pixel centres.
-        cam2world: `(4, 4)` pose, OpenCV axes (x right, y down, z forward).
-        width: Width of the original photograph in pixels.
-        height: Height of the original photograph in pixels.
-    """
-
-    intrinsics: Tensor
-    cam2world: Tensor
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        for name, shape in (("intrinsics", (3, 3)), ("cam2world", (4, 4))):
-            if tuple(getattr(self, name).shape) != shape:
-                got = tuple(getattr(self, name).shape)
-                raise ValueError(f"Camera.{name} must have shape {shape}, got {got}.")
-        self.width, self.height = int(self.width), int(self.height)
-
-    @property
-    def center(self) -> Tensor:
-        """The optical centre in the world frame, `(3,)`."""
-        return self.cam2world[:3, 3]
-
-    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Project world points into the photograph.
-
-        Args:
-            points: `(..., 3)` in the world frame.
-
-        Returns:
-            Pixels `(..., 2)` as (column, row), original pixels, and depths `(...)` along z.
-        """
-        pose = self.cam2world.to(points)
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        pixels = local @ self.intrinsics.to(points).mT
-        return pixels[..., :2] / pixels[..., 2:], local[..., 2]
 
 
 @dataclass(eq=False)
@@ -175,7 +133,7 @@ class Scene:
                 photograph, or `(H, W)` of its maps; None uses all pixels.
 
         Returns:
-            A scene that shares everything else with this one.
+            A scene that shares everything else.
 
         Raises:
             ValueError: If the number of masks or a mask's size does not fit.
@@ -211,9 +169,8 @@ class Scene:
         remove_edges: bool = True,
     ) -> PointCloud:
         """Fuse all images into one voxel-filtered cloud; see `croco3d.scene.fuse`."""
-        return fuse(
-            self, voxel_size=voxel_size, min_confidence=min_confidence, remove_edges=remove_edges
-        )
+        return fuse(self, voxel_size=voxel_size, min_confidence=min_confidence,
+                    remove_edges=remove_edges)  # fmt: skip
 
     def mesh(
         self,
@@ -246,7 +203,7 @@ class Scene:
                 unit is no longer known to be the metre.
 
         Returns:
-            A new scene; nothing is shared that differs.
+            A new scene.
 
         Raises:
             ValueError: If the matrix is not a rotation with a uniform positive scale and a shift.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ...files import atomic_folder
-from ..scene import Camera, Scene
+from ..camera import Camera
+from ..scene import Scene
 from ..tracks import Tracks, build_tracks
 from .photographs import file_names, write_photographs
 from .ply import write_ply

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...files import atomic_path
+from ..camera import FRUSTUM_EDGES, Camera
 from ..fusion import PointCloud
 from ..meshing import Mesh
-from ..scene import Camera
 
 _POINTS, _TRIANGLES = 0, 4
 _FLOAT, _UINT = 5126, 5125
@@ -190,15 +190,8 @@ def frustum(camera: Camera, depth: float) -> tuple[NDArray[np.float32], NDArray[
     Returns:
         Vertices `(64, 3)` in the world frame and triangles `(96, 3)`.
     """
-    width, height = camera.width, camera.height
-    border = np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
-    pixels = np.concatenate([border, np.ones((4, 1))], axis=1)
-    rays = pixels @ np.linalg.inv(camera.intrinsics.double().cpu().numpy()).T
-    local = np.concatenate([np.zeros((1, 3)), rays * depth])
-    pose = camera.cam2world.double().cpu().numpy()
-    corners = local @ pose[:3, :3].T + pose[:3, 3]
-    edges = [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)]
-    bars = [_bar(corners[a], corners[b], depth / 60) for a, b in edges]
+    corners = camera.corners(depth).cpu().numpy()
+    bars = [_bar(corners[a], corners[b], depth / 60) for a, b in FRUSTUM_EDGES]
     vertices = np.concatenate([v for v, _ in bars]).astype(np.float32)
     faces = np.concatenate([f + 8 * k for k, (_, f) in enumerate(bars)]).astype(np.uint32)
     return vertices, faces

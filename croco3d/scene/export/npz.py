@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ...files import atomic_path
-from ..scene import Camera, Scene
+from ..camera import Camera
+from ..scene import Scene
 
 FORMAT = "croco3d-scene-1"
 _MAPS = {"pointmap": "pointmaps", "depthmap": "depthmaps", "confidence": "confidences",
