@@ -1,5 +1,7 @@
 """Readers of published data sets and of one's own captures, each in its raw layout."""
 
+from ..synthetic import room_test_set as room_test_set
+from ..synthetic import rooms as rooms
 from .arkitscenes import arkitscenes as arkitscenes
 from .blendedmvs import blendedmvs as blendedmvs
 from .co3d import co3d as co3d
