@@ -99,7 +99,7 @@ class AutoEncoder:
 
 
 def _load(model_class: Any, opened: Any, *args: Any, **kwargs: Any) -> Any:
-    load = super(Croco3DModel, model_class).from_pretrained
+    load: Any = getattr(super(Croco3DModel, model_class), "from_pretrained")  # noqa: B009
     return load_pretrained(model_class, load, opened, *args, **kwargs)
 
 

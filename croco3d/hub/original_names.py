@@ -48,7 +48,7 @@ _DPT = (
 )
 _MATCHING = (
     *((theirs, f".points{ours}") for theirs, ours in _DPT),
-    (".head_local_features.", ".mlp."),
+    (".head_local_features.", ".descriptor_mlp."),
 )
 _INNER = {"linear": _LAYERS, "dpt": (*_LAYERS, *_DPT), "matching": (*_LAYERS, *_MATCHING)}
 

@@ -32,11 +32,11 @@ BUNDLED = {"croco3d-rooms": "assets/croco3d-rooms"}
 _SAFE_GLOBALS = [
     argparse.Namespace,
     np.dtype,
-    np._core.multiarray.scalar,
+    np._core.multiarray.scalar,  # pyright: ignore[reportAttributeAccessIssue]
     np.dtypes.Float64DType,
     np.dtypes.Float32DType,
 ]
-_HEADS = {
+HEAD_NAMES = {
     "croco3d_linear_head": "linear",
     "croco3d_dpt_head": "dpt",
     "croco3d_matching_head": "matching",
@@ -126,7 +126,7 @@ def read_original(source: Source) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
         weights = read_safetensors(path)
     config.license = source.license
     head: Any = config.head_config  # pyright: ignore[reportAttributeAccessIssue]
-    renamed = from_original(weights, _HEADS[head.model_type])
+    renamed = from_original(weights, HEAD_NAMES[head.model_type])
     _drop_absent(config, renamed)
     return config, renamed
 

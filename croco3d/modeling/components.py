@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
+from .inference import FastInference
 from .layers import AbsolutePositions, grid_positions
 from .orientation import apply_oriented, stored_transposed
 from .outputs import EncoderOutput, HeadOutput, PairDecoderOutput
 
 
-class Croco3DModel(PreTrainedModel):
+class Croco3DModel(FastInference, PreTrainedModel):
     """Base of components and whole models: initialisation and what they support."""
 
     main_input_name = "pixel_values"
@@ -275,7 +276,8 @@ class Head(Croco3DModel):
             levels: the levels of `level_indices`, in their order, each `(B, N, C)`.
             grid: (rows, columns) of the tokens.
         """
-        with torch.autocast(levels[0].device.type, enabled=False):
+        device = levels[0].device.type
+        with torch.autocast("cpu" if device == "meta" else device, enabled=False):
             return self.predict([level.float() for level in levels], grid)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:

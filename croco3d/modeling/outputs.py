@@ -1,9 +1,13 @@
 """What encoders, decoders and whole models return."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers.utils import ModelOutput
+
+# ModelOutput wants a default for every field; these are always set.
+_SET: Any = None
 
 
 @dataclass
@@ -21,10 +25,10 @@ class EncoderOutput(ModelOutput):
         attentions: every block's attention, each `(B, heads, N, N)`.
     """
 
-    last_hidden_state: torch.Tensor | None = None
-    positions: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor = _SET
+    positions: torch.Tensor = _SET
     true_shape: torch.Tensor | None = None
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] = _SET
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -39,7 +43,7 @@ class SingleDecoderOutput(ModelOutput):
         cross_attentions: attention of view 1's tokens to view 2's per block, `(B, heads, N, N2)`.
     """
 
-    last_hidden_state: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor = _SET
     hidden_states: tuple[torch.Tensor, ...] | None = None
     cross_attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -55,8 +59,8 @@ class PairDecoderOutput(ModelOutput):
         cross_attentions2: attention of view 2's tokens to view 1's per block, `(B, heads, N2, N1)`.
     """
 
-    levels1: tuple[torch.Tensor, ...] | None = None
-    levels2: tuple[torch.Tensor, ...] | None = None
+    levels1: tuple[torch.Tensor, ...] = _SET
+    levels2: tuple[torch.Tensor, ...] = _SET
     cross_attentions1: tuple[torch.Tensor, ...] | None = None
     cross_attentions2: tuple[torch.Tensor, ...] | None = None
 
@@ -72,7 +76,7 @@ class HeadOutput(ModelOutput):
         descriptor_confidence: `(B, H, W)`, `None` where the head has none.
     """
 
-    pointmap: torch.Tensor | None = None
+    pointmap: torch.Tensor = _SET
     confidence: torch.Tensor | None = None
     descriptors: torch.Tensor | None = None
     descriptor_confidence: torch.Tensor | None = None
@@ -97,8 +101,8 @@ class StereoOutput(ModelOutput):
         cross_attentions2: attention of view 2's tokens to view 1's per block, `(B, heads, N2, N1)`.
     """
 
-    pointmap1: torch.Tensor | None = None
-    pointmap2: torch.Tensor | None = None
+    pointmap1: torch.Tensor = _SET
+    pointmap2: torch.Tensor = _SET
     confidence1: torch.Tensor | None = None
     confidence2: torch.Tensor | None = None
     descriptors1: torch.Tensor | None = None
@@ -124,8 +128,8 @@ class CompletionOutput(ModelOutput):
         cross_attentions: attention of view 1's tokens to view 2's per block, `(B, heads, N, N2)`.
     """
 
-    loss: torch.Tensor | None = None
-    prediction: torch.Tensor | None = None
-    target: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
+    loss: torch.Tensor = _SET
+    prediction: torch.Tensor = _SET
+    target: torch.Tensor = _SET
+    mask: torch.Tensor = _SET
     cross_attentions: tuple[torch.Tensor, ...] | None = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
@@ -64,7 +64,7 @@ class Registry(Generic[ModelT]):
         """Returns the component class registered under `name`."""
         return self._lookup(name)[1]
 
-    def build(self, config: PreTrainedConfig, **facts: object) -> ModelT:
+    def build(self, config: Any, **facts: object) -> ModelT:
         """Builds the component that belongs to a config.
 
         Args:
@@ -83,7 +83,7 @@ class Registry(Generic[ModelT]):
             f"registered: {', '.join(self) or 'none'}."
         )
 
-    def name_of(self, config: PreTrainedConfig) -> str:
+    def name_of(self, config: Any) -> str:
         """Returns the name under which a config's class is registered."""
         for name, (config_class, _) in self._entries.items():
             if type(config) is config_class:

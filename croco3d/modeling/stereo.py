@@ -179,8 +179,7 @@ class StereoModel(Croco3DModel):
 
     def _predict(
         self, head: Head, levels: tuple[Tensor, ...], features: EncoderOutput
-    ) -> dict[str, Tensor | None]:
-        assert features.image_size is not None
+    ) -> dict[str, Any]:
         height, width = features.image_size
         patch = self.encoder.patch_size
         flags = stored_transposed((height, width), features.true_shape)
@@ -236,9 +235,12 @@ def _interleave(even: EncoderOutput, odd: EncoderOutput) -> EncoderOutput:
     def mix(a: Tensor, b: Tensor) -> Tensor:
         return torch.stack((a, b), dim=1).flatten(0, 1)
 
+    shapes = None
+    if even.true_shape is not None and odd.true_shape is not None:
+        shapes = mix(even.true_shape, odd.true_shape)
     return EncoderOutput(
         last_hidden_state=mix(even.last_hidden_state, odd.last_hidden_state),
         positions=mix(even.positions, odd.positions),
-        true_shape=None if even.true_shape is None else mix(even.true_shape, odd.true_shape),
+        true_shape=shapes,
         image_size=even.image_size,
     )

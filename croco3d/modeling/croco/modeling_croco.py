@@ -76,7 +76,8 @@ class CrocoForPreTraining(Croco3DModel):
         patch = self.encoder.patch_size
         positions = self.encoder.positions(pixel_values1)
         if mask is None:
-            mask = random_mask(*positions.shape[:2], self.config.mask_ratio, positions.device)
+            batch, patches, _ = positions.shape
+            mask = random_mask(batch, patches, self.config.mask_ratio, positions.device)
         mask = mask.to(device=pixel_values1.device).bool()
         visible1 = self.encoder(pixel_values1, mask=mask).last_hidden_state
         features2 = self.encoder(pixel_values2)

@@ -60,13 +60,13 @@ class CrossDecoder(Decoder):
         self, config: DecoderConfig, in_channels: int | None = None, patch_size: int | None = None
     ) -> None:
         super().__init__(config)
-        in_channels = settle_fact(config, "in_channels", in_channels, "encoder")
-        patch_size = settle_fact(config, "patch_size", patch_size, "encoder")
+        channels: int = settle_fact(config, "in_channels", in_channels, "encoder")
+        patch: int = settle_fact(config, "patch_size", patch_size, "encoder")
         self.hidden_size, self.depth = config.hidden_size, config.num_hidden_layers
-        self.embed = nn.Linear(in_channels, config.hidden_size)
+        self.embed = nn.Linear(channels, config.hidden_size)
         self.absolute = None
         if config.absolute_positions is not None:
-            grid = grid_for(config.image_size, patch_size)
+            grid = grid_for(config.image_size, patch)
             self.absolute = AbsolutePositions(config.absolute_positions, config.hidden_size, grid)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 

@@ -1,6 +1,7 @@
 """Any timm backbone as an encoder."""
 
 from difflib import get_close_matches
+from typing import Any
 
 import timm
 from huggingface_hub.dataclasses import strict
@@ -58,7 +59,8 @@ class TimmEncoder(Encoder):
     def __init__(self, config: TimmEncoderConfig) -> None:
         super().__init__(config)
         self.model = create_backbone(config, pretrained=False)
-        info = self.model.feature_info[-1]
+        features: Any = self.model.feature_info
+        info = features[-1]
         self.hidden_size, self.patch_size = int(info["num_chs"]), int(info["reduction"])
         self.post_init()
 

@@ -93,7 +93,7 @@ class DptHead(Head):
             x = self.fuse[index](x, maps[index])
         size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
         x = F.interpolate(self.predict_fine(x), size, mode="bilinear", align_corners=True)
-        raw = self.predict_raw(F.relu(self.predict_full(x)))
+        raw = self.predict_raw(F.relu(self.predict_full(x), inplace=True))
         pointmap, confidence = points_and_confidence(raw, self.config)
         return HeadOutput(pointmap=pointmap, confidence=confidence)
 
@@ -149,7 +149,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps `(B, C, H, W)` to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        # In place where no gradient needs the value: maps at full size are large.
+        return self.conv2(F.relu(self.conv1(F.relu(x)), inplace=True)).add_(x)
 
 
 class Fusion(nn.Module):

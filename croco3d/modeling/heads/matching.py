@@ -64,7 +64,7 @@ class MatchingHead(Head):
 
     config_class = MatchingHeadConfig
     extra_outputs = ("descriptors", "descriptor_confidence")
-    _keep_in_fp32_modules_strict = ["points", "mlp"]
+    _keep_in_fp32_modules_strict = ["points", "descriptor_mlp"]
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class MatchingHead(Head):
         self.level_indices = (*points.level_indices, 0, len(widths) - 1)
         channels = (config.descriptor_size + 1) * self.patch_size**2
         joint = widths[0] + widths[-1]
-        self.mlp = Mlp(joint, int(joint * config.mlp_ratio), channels)
+        self.descriptor_mlp = Mlp(joint, int(joint * config.mlp_ratio), channels)
         self.post_init()
 
     def predict(self, levels: list[Tensor], grid: tuple[int, int]) -> HeadOutput:
         """Predicts pixels; see `Head.predict`."""
         output = self.points.predict(levels[:-2], grid)
-        raw = self.mlp(torch.cat(levels[-2:], dim=-1)).transpose(1, 2).unflatten(2, grid)
+        raw = self.descriptor_mlp(torch.cat(levels[-2:], dim=-1)).transpose(1, 2).unflatten(2, grid)
         pixels = F.pixel_shuffle(raw, self.patch_size).permute(0, 2, 3, 1)
         output.descriptors = F.normalize(pixels[..., :-1], dim=-1)
         output.descriptor_confidence = to_confidence(

@@ -43,9 +43,9 @@ class PixelsHead(Croco3DModel):
         patch_size: int | None = None,
     ) -> None:
         super().__init__(config)
-        in_channels = settle_fact(config, "in_channels", in_channels, "decoder")
-        patch_size = settle_fact(config, "patch_size", patch_size, "encoder")
-        self.proj = nn.Linear(in_channels, 3 * patch_size**2)
+        channels: int = settle_fact(config, "in_channels", in_channels, "decoder")
+        patch: int = settle_fact(config, "patch_size", patch_size, "encoder")
+        self.proj = nn.Linear(channels, 3 * patch**2)
         self.post_init()
 
     def forward(self, tokens: Tensor) -> Tensor:

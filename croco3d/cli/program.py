@@ -1,0 +1,100 @@
+"""The `croco3d` program: its commands, and how errors end.
+
+Commands import what they need when they run, so that `croco3d --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import convert, data, demo, info, reconstruct, train
+
+COMMANDS = (reconstruct, demo, train, data, convert, info)
+
+
+def build_app() -> typer.Typer:
+    """Assemble the program from its commands."""
+    app = typer.Typer(
+        name="croco3d",
+        help="3-D from photographs with cross-view transformers: CroCo, DUSt3R and descendants.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_common)
+    for command in COMMANDS:
+        command.register(app)
+    return app
+
+
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error. Goes anywhere.")
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"croco3d {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit.
+
+    An error ends as one sentence on stderr and exit code 1, wrong usage with code 2, Ctrl-C with
+    130. `--debug` shows the traceback instead of the sentence.
+
+    Args:
+        arguments: What follows the program's name; the process's own by default.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given
+    _set_up_messages(debug)
+    try:
+        typer.main.get_command(build_app())(
+            args=[argument for argument in given if argument != "--debug"], prog_name="croco3d"
+        )
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"croco3d: error: {sentence(error)}", err=True)
+        sys.exit(1)
+
+
+def sentence(error: Exception) -> str:
+    """What to tell a user about an error, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}."
+    if isinstance(error, (ValueError, OSError, ImportError, RuntimeError)) and text:
+        return text
+    name = type(error).__name__
+    return f"{name}: {text} (--debug shows where)." if text else f"{name} (--debug shows where)."
+
+
+def _set_up_messages(debug: bool) -> None:
+    """Send what the package has to say to stderr, a line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("croco3d")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+    if not debug:
+        warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    # What concerns developers only is of no use at a command line.
+    if not issubclass(category, (DeprecationWarning, PendingDeprecationWarning, FutureWarning)):
+        typer.echo(f"Warning: {' '.join(str(message).split())}", err=True)
