@@ -19,7 +19,6 @@ from croco3d.evaluation.pointmaps import (
 )
 from croco3d.geometry import relative_pose
 from croco3d.losses import StereoTarget
-from croco3d.losses.pointmap import normalise_points
 
 CLOUD_THRESHOLD = 0.05
 CLOUD_POINTS = 5_000
@@ -126,18 +125,37 @@ def _geometry_errors(estimate: StereoEstimate, target: StereoTarget) -> dict[str
         errors[f"delta_{alignment}"] = float(depth.delta)
     normal = normal_error(predicted[0], true[0], valid[0])
     errors |= {"normal_degrees": float(normal.degrees), "normal_within": float(normal.within)}
-    clouds = [
-        torch.cat([points[mask] for points, mask in zip(both, masks, strict=True)])
-        for both, masks in ((predicted, valid), (true, (target.valid1[0], target.valid2[0])))
-    ]
-    errors |= _cloud_errors(*clouds)
+    truth = torch.cat([true[0][target.valid1[0]], true[1][target.valid2[0]]])
+    errors |= _cloud_errors(_select(predicted, valid), _select(true, valid), truth)
     return errors
 
 
-def _cloud_errors(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Of both views together, each cloud divided by its mean distance to camera 1."""
-    scaled = [
-        normalise_points(cloud[None], torch.ones_like(cloud[None, :, 0]) > 0, "avg_dis")[0]
-        for cloud in (predicted, true)
-    ]
-    return vars(cloud_error(*scaled, threshold=CLOUD_THRESHOLD, max_points=CLOUD_POINTS))
+def _select(maps: list[Tensor], masks: list[Tensor]) -> Tensor:
+    return torch.cat([points[mask] for points, mask in zip(maps, masks, strict=True)])
+
+
+def _cloud_errors(predicted: Tensor, counterparts: Tensor, true: Tensor) -> dict[str, float]:
+    """Errors of both views' points together, in units of the truth's mean distance to camera 1.
+
+    The prediction is scaled so that its mean distance is that of its true counterparts.
+    """
+    unit, own, same = (
+        torch.linalg.vector_norm(cloud, dim=-1).mean() for cloud in (true, predicted, counterparts)
+    )
+    scaled = predicted * (same / own.clamp(min=1e-8) / unit)
+    return vars(
+        cloud_error(scaled, true / unit, threshold=CLOUD_THRESHOLD, max_points=CLOUD_POINTS)
+    )
+
+
+def restrict(estimate: StereoEstimate, to: StereoEstimate) -> StereoEstimate:
+    """The points of one estimate at the pixels where another has some, for a fair comparison."""
+    masks = []
+    for view in (1, 2):
+        points, known = (getattr(to, f"{name}{view}") for name in ("pointmap", "known"))
+        own = getattr(estimate, f"known{view}")
+        mask = points.isfinite().all(-1)
+        masks.append(mask if known is None else mask & known)
+        if own is not None:
+            masks[-1] = masks[-1] & own
+    return StereoEstimate(estimate.pointmap1, estimate.pointmap2, masks[0], masks[1])

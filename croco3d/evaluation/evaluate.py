@@ -12,7 +12,13 @@ from tqdm import tqdm
 
 from croco3d.evaluation.baselines import ConstantDepth, IdentityPose, MeanPointmap
 from croco3d.evaluation.classical import SiftTriangulation
-from croco3d.evaluation.estimates import Method, Sample, measure
+from croco3d.evaluation.estimates import (
+    Method,
+    Sample,
+    StereoEstimate,
+    measure,
+    restrict,
+)
 from croco3d.evaluation.models import ModelMethod
 from croco3d.evaluation.pictures import draw_pair, save_picture
 from croco3d.evaluation.report import EvaluationReport
@@ -62,7 +68,8 @@ def evaluate(
         progress: show a progress bar on a terminal.
 
     Returns:
-        The report; `report.summary[name]` holds the model's numbers.
+        The report; `report.summary[name]` holds the model's numbers. Where the classical baseline
+        is measured too, a further column holds the model's errors at its sparse pixels alone.
 
     Raises:
         ValueError: unknown baseline, empty data set, or a limit that is not positive.
@@ -130,13 +137,25 @@ def _measure_all(methods: list[Method], samples: Iterator[Sample], bar: tqdm) ->
         keys = ("dataset", "name1", "name2")
         dataset, name1, name2 = (str(sample.get(key, "")) for key in keys)
         report.pairs.append((dataset, name1, name2))
-        for method in methods:
-            report.errors[method.name].append(measure(method(sample), sample))
+        estimates = {method.name: method(sample) for method in methods}
+        for name, estimate in (estimates | _on_sparse_pixels(methods, estimates)).items():
+            report.errors.setdefault(name, []).append(measure(estimate, sample))
         latest = report.errors[methods[0].name][-1].get("pointmap") if methods else None
         if latest is not None:
             bar.set_postfix(error=f"{latest:.3f}", refresh=False)
         bar.update()
     return report
+
+
+def _on_sparse_pixels(
+    methods: list[Method], estimates: dict[str, StereoEstimate]
+) -> dict[str, StereoEstimate]:
+    """The first method's points where the classical one has some: the easy ones."""
+    sparse = [method.name for method in methods[1:] if isinstance(method, SiftTriangulation)]
+    first = methods[0].name if methods else ""
+    if not sparse or estimates[first].pointmap1 is None:
+        return {}
+    return {f"{first}, SIFT's pixels": restrict(estimates[first], estimates[sparse[0]])}
 
 
 def _draw_extremes(

@@ -162,10 +162,14 @@ def test_evaluate_writes_tables_and_pictures(dataset, tmp_path):
         "constant depth",
         "identity pose",
         "SIFT + essential matrix",
+        "oracle, SIFT's pixels",
     ]
+    sparse, classical = (saved["summary"][name] for name in list(saved["summary"])[:3:-1])
+    assert sparse["coverage"] == classical["coverage"] < 0.1
+    assert 0 < sparse["pointmap"] < 2 * saved["summary"]["oracle"]["pointmap"]
     assert saved["pairs"][2] == ["corner", "a2", "b2"]
     table = (tmp_path / "report.md").read_text()
-    assert "| Relative rotation within 5 degrees (RRA@5) | 100.0 % | – | – |" in table
+    assert "| Relative rotation within 5 degrees (RRA@5) | 100.0 % | – | – | 0.0 % |" in table
     assert "3 pairs" in table
     best, worst = (cv2.imread(str(tmp_path / f"{kind}_1.png")) for kind in ("best", "worst"))
     assert best.shape == worst.shape
