@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import data_render
+
 if TYPE_CHECKING:
     from croco3d.data import PairSource
     from croco3d.data.checking import Report
@@ -113,6 +115,7 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(help="Find pairs, check data sets.", no_args_is_help=True)
     data.command("pair")(pair)
     data.command("check")(check)
+    data_render.register(data)
     app.add_typer(data, name="data")
 
 

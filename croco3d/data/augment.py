@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,9 @@ class Augment:
 
     def jitter(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Change the colours of a `(3, H, W)` uint8 image."""
+        # torchvision takes seconds to import, and most uses of the data package need none of it.
+        from torchvision.transforms.v2 import functional
+
         steps: list[Callable[[torch.Tensor], torch.Tensor]] = []
         for name in ("brightness", "contrast", "saturation"):
             reach = getattr(self, name)

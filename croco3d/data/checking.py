@@ -172,8 +172,8 @@ def _judge_colours(name: str, pairs: list[PairCheck]) -> list[Finding]:
         return []
     message = (
         f"reprojected points land on other colours (median correlation {np.median(values):.2f} "
-        f"over {len(values)} pairs); are poses in another convention (camera to world, OpenCV's axes), "
-        "or depth in another unit than the poses?"
+        f"over {len(values)} pairs); are poses in another convention (camera to world, OpenCV's "
+        "axes), or depth in another unit than the poses?"
     )
     return [Finding(name, "colours", message)]
 

@@ -75,7 +75,8 @@ def _depth_colours(view: LoadedFrame) -> NDArray[np.uint8]:
         low, high = np.percentile(depth[valid], (2, 98))
         share = ((depth[valid] - low) / max(high - low, 1e-9)).clip(0, 1)
         near_is_red = (255 * (1 - share)).astype(np.uint8)
-        result[valid] = cv2.applyColorMap(near_is_red, cv2.COLORMAP_TURBO)[:, 0, ::-1]
+        colours = cv2.applyColorMap(near_is_red[:, None], cv2.COLORMAP_TURBO)
+        result[valid] = colours.reshape(-1, 3)[:, ::-1]
     return result
 
 

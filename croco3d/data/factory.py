@@ -16,7 +16,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import readers as _readers  # noqa: F401  (registers the built-in readers)
+# Importing these registers the built-in readers.
+from . import readers as _readers  # noqa: F401
+from . import synthetic as _synthetic  # noqa: F401
 from .augment import Augment
 from .dataset import PairDataset
 from .draws import DrawDataset, Resolution

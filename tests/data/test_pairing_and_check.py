@@ -174,6 +174,8 @@ def test_contact_sheet_marks_points_on_the_surface(tmp_path):
     bad = (sheet == (255, 60, 50)).all(-1)
     assert good.sum() > 500 and bad.sum() < 20
     assert good[:, : 4 * 244].sum() == 0
+    depth = sheet[16:190, 2 * 244 : 2 * 244 + 200].reshape(-1, 3)
+    assert len(np.unique(depth, axis=0)) > 50
     i, j = source.pairs[0]
     frames = list(source.frames)
     frames[i] = replace(frames[i], depth_scale=5e-4)
