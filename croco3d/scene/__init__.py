@@ -1,8 +1,10 @@
 """Images to pairs to predictions to alignment to a scene, and its exports."""
 
+from .alignment import align as align
 from .camera import Camera as Camera
 from .fusion import PointCloud as PointCloud
 from .fusion import fuse as fuse
+from .known import KnownCamera as KnownCamera
 from .meshing import Mesh as Mesh
 from .meshing import build_mesh as build_mesh
 from .pairs import check_connected as check_connected

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .scene import Camera
+from .camera import Camera
 
 Use = Literal["fixed", "initial"]
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..camera import Camera
 from ..known import known_cameras
 from ..pairs import check_connected
 from ..predictions import PairPredictions
-from ..scene import Camera, Scene
+from ..scene import Scene
 from .adam import descend_all
 from .averaging import Frames, average_frames, tree_frames
 from .dense import DenseMaps, maps_from_depth, solve_depths
@@ -23,6 +24,7 @@ from .state import Observations, State, image_observations, sample_observations
 
 logger = logging.getLogger(__name__)
 
+Place = int | tuple[int, float, float]
 METHODS = (None, "adam", "pair")
 SAMPLES = 768
 MIN_CONFIDENCE = 1.05
@@ -35,7 +37,7 @@ def align(
     cameras: Mapping[int, Any] | Sequence[Any] | None = None,
     seed: int = 0,
     shared_focal: bool = False,
-    known_distance: tuple[int, int, float] | None = None,
+    known_distance: tuple[Place, Place, float] | None = None,
     min_confidence: float = MIN_CONFIDENCE,
     progress: bool = False,
 ) -> Scene:
@@ -215,7 +217,7 @@ def _assemble(
 
 
 def _check_distance(
-    known: tuple[int, int, float] | None, presets: Presets
+    known: tuple[Place, Place, float] | None, presets: Presets
 ) -> tuple[int, int, float] | None:
     """The known distance if it is one between cameras; None for pixels, or none."""
     if known is None:
@@ -227,10 +229,10 @@ def _check_distance(
         raise ValueError(
             "Two known poses set the scale already; leave known_distance out, or the poses."
         )
-    images = [end[0] if isinstance(end, Sequence) else end for end in (first, second)]
+    images = [end[0] if isinstance(end, tuple) else end for end in (first, second)]
     if any(not 0 <= n < len(presets.cameras) for n in images):
         raise ValueError(f"known_distance names images {images} of {len(presets.cameras)}.")
-    if isinstance(first, Sequence) or isinstance(second, Sequence):
+    if isinstance(first, tuple) or isinstance(second, tuple):
         return None
     if first == second:
         raise ValueError(f"known_distance needs two different images, got {first} twice.")

@@ -75,20 +75,30 @@ def average_frames(count: int, edges: Edges) -> Frames:
     tree = tree_frames(count, edges)
     spectral = _spectral_rotations(count, edges, edges.weights)
     trials = [_average_rotations(count, edges, start) for start in (tree.rotations, spectral)]
-    rotations, trust = max(trials, key=lambda trial: float((edges.weights * trial[1]).sum()))
+    rotations = max(trials, key=lambda trial: _support(edges, trial))
+    trust = _trust(_turns_off(edges, rotations), 0.03)
     units, trust_units = _average_units(count, edges, trust)
     centres, trust_centres = _average_centres(count, edges, trust * trust_units, units, rotations)
     return Frames(units, rotations, centres, trust * trust_units * trust_centres)
 
 
-def _average_rotations(count: int, edges: Edges, start: Tensor) -> tuple[Tensor, Tensor]:
-    rotations, trust = start, torch.ones_like(edges.weights)
+def _average_rotations(count: int, edges: Edges, start: Tensor) -> Tensor:
+    rotations = start
     for width in _widths(0.6, 0.03):
-        predicted = rotations[edges.first].mT @ rotations[edges.second]
-        angle = (predicted - edges.rotations).flatten(1).norm(dim=1) / 2**0.5
-        trust = _trust(angle, width)
+        trust = _trust(_turns_off(edges, rotations), width)
         rotations = _spectral_rotations(count, edges, edges.weights * trust)
-    return rotations, trust
+    return rotations
+
+
+def _turns_off(edges: Edges, rotations: Tensor) -> Tensor:
+    """Angles `(E,)` between measured relative rotations and those of `(N, 3, 3)`, in radians."""
+    predicted = rotations[edges.first].mT @ rotations[edges.second]
+    return (predicted - edges.rotations).flatten(1).norm(dim=1) / 2**0.5
+
+
+def _support(edges: Edges, rotations: Tensor) -> float:
+    """How much the edges agree with rotations, wide enough not to prefer one perfect edge."""
+    return float((edges.weights.sqrt() * _trust(_turns_off(edges, rotations), 0.2)).sum())
 
 
 def _spectral_rotations(count: int, edges: Edges, weights: Tensor) -> Tensor:
@@ -154,8 +164,12 @@ def _laplacian_solve(count: int, edges: Edges, weights: Tensor, differences: Ten
 
 
 def _trust(error: Tensor, width: float) -> Tensor:
-    """Geman-McClure reweighting: 1 for agreement, falling fast beyond `width`."""
-    return 1 / (1 + (error / width).square()).square()
+    """Geman-McClure reweighting: 1 for agreement, falling fast beyond `width`.
+
+    The width is never less than three times the median error: most edges are to agree.
+    """
+    reach = (3 * error.median()).clamp(min=width)
+    return 1 / (1 + (error / reach).square()).square()
 
 
 def _widths(start: float, end: float) -> list[float]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..predictions import PairPredictions
 from .residuals import compute_residuals, measure
-from .state import State, image_observations
+from .state import BLOCK, State, image_observations
 
 
 @dataclass
@@ -37,15 +37,14 @@ def solve_depths(
         sigmas: Relative errors `(2 * E,)` of the observations, pairs in order, both views of each.
     """
     obs = image_observations(predictions, image)
-    res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
-    depth = res.depths[0]
-    missing = ~(obs.weights.sum(0) > 0)
-    if missing.any():
-        # Pixels without any confidence still get a point, from what was said about them.
-        obs.weights[:, missing] = 1
-        res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
-        depth = torch.where(missing, res.depths[0], depth)
-    return maps_from_depth(predictions, image, state, depth, obs.weights)
+    confidence = obs.weights.amax(0, keepdim=True)
+    # Pixels without any confidence still get a point, from what was said about them.
+    obs.weights[:, confidence[0] <= 0] = 1e-6
+    chosen = sigmas[2 * obs.pairs + obs.views]
+    depth = torch.cat(
+        [compute_residuals(o, state, measure(o, chosen)).depths[0] for o in obs.blocks(BLOCK)]
+    )
+    return maps_from_depth(predictions, image, state, depth, confidence)
 
 
 def maps_from_depth(

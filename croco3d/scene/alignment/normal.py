@@ -24,6 +24,8 @@ from .state import Observations, State, skew
 PAIR, IMAGE = 7, 9
 # Changes of a whole depth map that the preconditioner knows of: its scale and an offset.
 DEPTH = 2
+# The preconditioner may be rough: every fourth sample is enough for it.
+STRIDE = 4
 
 
 @dataclass
@@ -106,11 +108,11 @@ def _change(lin: Linearised, pair_step: Tensor, image_step: Tensor) -> Tensor:
     change = torch.baddbmm(
         res.turns @ step[:, 3:6, None], res.turns @ spin, lin.models
     )  # fmt: skip
-    change -= _image_change(lin, image_step)[obs.slots] / res.scales[:, None, None]
-    rays = res.rays[obs.slots]
+    change -= obs.spread(_image_change(lin, image_step)) / res.scales[:, None, None]
+    rays = obs.spread(res.rays)
     along = (change * rays).sum(1) * (lin.res.weights / res.scales[:, None])
     depth = obs.sum_by_slot(along) / lin.depth_totals.clamp(min=1e-30)
-    return change - rays * (depth[obs.slots] / res.scales[:, None])[:, None]
+    return change - rays * (obs.spread(depth) / res.scales[:, None])[:, None]
 
 
 def _image_change(lin: Linearised, image_step: Tensor) -> Tensor:
@@ -246,9 +248,9 @@ def _scatter(matrix: Tensor, rows: Tensor, columns: Tensor, blocks: Tensor) -> N
 
 
 def _blocks(lin: Linearised, chosen: Tensor) -> Tensor:
-    """`(k, 18, 18)` products of each observation's Jacobians, pair first, depths held."""
+    """`(k, 18, 18)` products of some observations' Jacobians, pair first, depths held."""
     res, slots = lin.res, lin.obs.slots[chosen]
-    models, turns = lin.models[chosen], res.turns[chosen]
+    models, turns = lin.models[chosen, :, ::STRIDE], res.turns[chosen]
     eye = torch.eye(3, dtype=models.dtype).expand(len(chosen), 3, 3)
     pairs = torch.empty(len(chosen), PAIR, 3, models.shape[2], dtype=models.dtype)
     # Rows of a turn about axis a: (e_a x y) in the camera's frame.
@@ -256,8 +258,8 @@ def _blocks(lin: Linearised, chosen: Tensor) -> Tensor:
         pairs[:, axis] = turns @ skew(eye[:, axis]) @ models
         pairs[:, 3 + axis] = turns[:, :, axis, None]
     pairs[:, 6] = turns @ models
-    depths = res.depths[slots]
-    model = res.rays[slots] * depths[:, None]
+    depths, rays = res.depths[slots, ::STRIDE], res.rays[slots, :, ::STRIDE]
+    model = rays * depths[:, None]
     images = torch.zeros(len(chosen), IMAGE + DEPTH, 3, models.shape[2], dtype=models.dtype)
     for axis in range(3):
         images[:, axis] = skew(eye[:, axis]) @ model
@@ -266,10 +268,10 @@ def _blocks(lin: Linearised, chosen: Tensor) -> Tensor:
     images[:, 7, 0] = -depths
     images[:, 8, 1] = -depths / lin.aspects[slots][:, None]
     images[:, 9] = model
-    images[:, 10] = res.rays[slots] * depths.mean(1)[:, None, None]
+    images[:, 10] = rays * depths.mean(1)[:, None, None]
     images /= -res.scales[chosen][:, None, None, None]
     jacobian = torch.cat([pairs, images], 1).flatten(2)
-    weight = lin.res.weights[chosen][:, None].repeat(1, 1, 3)
+    weight = STRIDE * res.weights[chosen, None, ::STRIDE].repeat(1, 1, 3)
     return ((jacobian * weight) @ jacobian.mT).double()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..predictions import PairPredictions
 from .normal import Freedom, Linearised, gradient, linearise, precondition, solve
 from .residuals import Measure, Residuals, compute_residuals, measure, robust_sigmas
-from .state import Observations, State, image_observations
+from .state import BLOCK, Observations, State, image_observations
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def refine_on_all(
     state: State,
     freedom: Freedom,
     sigmas: Tensor,
-    steps: int = 3,
+    steps: int = 2,
 ) -> State:
     """Move a refined state to the minimum over all pixels.
 
@@ -125,11 +125,12 @@ def _full_gradient(
     images = torch.zeros(image_count, 9, dtype=torch.float64)
     cost = 0.0
     for n in range(image_count):
-        obs = image_observations(predictions, n)
-        res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
-        part = gradient(linearise(obs, state, res), pair_count, image_count)
-        share = samples / obs.points.shape[2]
-        pairs += share * part[0]
-        images += share * part[1]
-        cost += share * res.cost
+        everything = image_observations(predictions, n)
+        share = samples / everything.points.shape[2]
+        for obs in everything.blocks(BLOCK):
+            res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
+            part = gradient(linearise(obs, state, res), pair_count, image_count)
+            pairs += share * part[0]
+            images += share * part[1]
+            cost += share * res.cost
     return (pairs, images), cost

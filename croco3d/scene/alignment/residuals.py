@@ -17,8 +17,9 @@ from croco3d.geometry import weighted_median
 
 from .state import Observations, State
 
-# 2.385 sigma keeps 95 % of the efficiency of least squares under Gaussian noise (Holland, Welsch).
-CAUCHY = 2.385
+# 2.385 sigma keeps 95 % of the efficiency of least squares under Gaussian noise in one dimension
+# (Holland, Welsch 1977); lengths of 3-vectors are sqrt(3) as long.
+CAUCHY = 2.385 * 3**0.5
 # The median length of a 3-vector of unit Gaussians.
 MEDIAN_LENGTH = 1.538
 # The share of a pair's typical distance that every error is measured against at least.
@@ -66,12 +67,12 @@ class Measure:
 
 def measure(obs: Observations, sigmas: Tensor) -> Measure:
     """Weigh errors by the points' distances and `(K,)` relative errors."""
-    square = obs.points.square().sum(1)
-    typical = square.mean(1, keepdim=True)
-    return Measure((square + NEAR**2 * typical).sqrt(), sigmas.to(obs.points))
+    near = (NEAR**2 * obs.typical[:, None]).to(obs.points)
+    square = _squared(obs.points) + near
+    return Measure(square.sqrt(), sigmas.to(obs.points))
 
 
-def compute_residuals(obs: Observations, state: State, how: Measure, rounds: int = 2) -> Residuals:
+def compute_residuals(obs: Observations, state: State, how: Measure, rounds: int = 1) -> Residuals:
     """Depths, residuals and robust weights, by `rounds` of Cauchy's reweighting from equal ones."""
     dtype = obs.points.dtype
     to_camera = state.rotations[obs.images].mT
@@ -85,17 +86,26 @@ def compute_residuals(obs: Observations, state: State, how: Measure, rounds: int
     turns, shift, scales = turns.to(dtype), shift.to(dtype), scales.to(dtype)
     seen = torch.baddbmm(shift, turns, obs.points)
     base = obs.weights / (how.distances * how.sigmas[:, None]).square()
-    along = (seen * rays[obs.slots]).sum(1) / scales[:, None]
-    weights = base
+    along = (seen * obs.spread(rays)).sum(1) / scales[:, None]
+    reach = (CAUCHY * how.distances * how.sigmas[:, None]).square()
+    weights = used = base
+    errors = squared = robust = depths = base
     for _ in range(rounds + 1):
         depths = _best_depths(obs, weights, along, scales, rays)
-        model = (rays * depths[:, None])[obs.slots]
-        errors = seen - model / scales[:, None, None]
-        lengths = errors.square().sum(1).sqrt() / how.distances
-        robust = 1 + (lengths / (CAUCHY * how.sigmas[:, None])).square()
+        model = obs.spread(rays * depths[:, None])
+        errors = torch.addcmul(seen, model, -1 / scales[:, None, None])
+        squared = _squared(errors) / reach
+        robust = 1 + squared
         weights, used = base / robust, weights
+    lengths = (squared * reach).sqrt_().div_(how.distances)
     cost = 0.5 * CAUCHY**2 * float((obs.weights * robust.log()).sum(dtype=torch.float64))
     return Residuals(turns, scales, rays, depths, errors, lengths, used, cost)
+
+
+def _squared(vectors: Tensor) -> Tensor:
+    """Squared lengths `(K, P)` of `(K, 3, P)`."""
+    x, y, z = vectors.unbind(1)
+    return torch.addcmul(torch.addcmul(x * x, y, y), z, z)
 
 
 def _best_depths(

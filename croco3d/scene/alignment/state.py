@@ -1,11 +1,14 @@
 """The unknowns of an alignment, and points as the solvers take them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..predictions import PairPredictions
+
+BLOCK = 8192  # pixels that all predictions of an image keep in the cache at a time
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Observations:
         slots: `(K,)` row of `pixels` that belongs to the observation.
         slot_images: `(S,)` the image of each row.
         pixels: `(S, 2, P)` (column, row).
+        typical: `(K,)` mean squared distance of the points.
     """
 
     points: Tensor
@@ -91,6 +95,22 @@ class Observations:
     slots: Tensor
     slot_images: Tensor
     pixels: Tensor
+    typical: Tensor
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values `(S, ...)` of each observation's slot, `(K, ...)` or what broadcasts to it."""
+        return values if len(values) == 1 else values[self.slots]
+
+    def blocks(self, size: int) -> Iterator["Observations"]:
+        """Views of at most `size` pixels each; small ones stay in the processor's cache."""
+        for at in range(0, self.points.shape[2], size):
+            chosen = slice(at, at + size)
+            yield replace(
+                self,
+                points=self.points[..., chosen],
+                weights=self.weights[:, chosen],
+                pixels=self.pixels[..., chosen],
+            )
 
     def sum_by_slot(self, values: Tensor) -> Tensor:
         """Sum `(K, ...)` over the observations of each slot: `(S, ...)`."""
@@ -122,8 +142,9 @@ def sample_observations(predictions: PairPredictions, count: int, seed: int) -> 
             weights.append(confidence_weights(c[v, u]))
     pairs = torch.arange(len(predictions)).repeat_interleave(2)
     images = torch.tensor(predictions.pairs).flatten()
+    stacked = torch.stack(points).double()
     return Observations(
-        points=torch.stack(points).double(),
+        points=stacked,
         weights=torch.stack(weights).double(),
         pairs=pairs,
         views=torch.arange(2).repeat(len(predictions)),
@@ -131,6 +152,7 @@ def sample_observations(predictions: PairPredictions, count: int, seed: int) -> 
         slots=images,
         slot_images=torch.arange(predictions.image_count),
         pixels=pixels,
+        typical=stacked.square().sum(1).mean(1),
     )
 
 
@@ -148,9 +170,11 @@ def image_observations(
         at = pixels[1].long() * width + pixels[0].long()
     points = torch.empty(len(entries), 3, pixels.shape[1])
     weights = torch.empty(len(entries), pixels.shape[1])
+    typical = []
     for k, (pair, view) in enumerate(entries):
         x, c = predictions.read(pair, view)
         flat, confidence = x.reshape(-1, 3), c.flatten()
+        typical.append(float(flat.square().sum()) / len(flat))
         points[k] = (flat if at is None else flat[at]).T
         weights[k] = confidence_weights(confidence if at is None else confidence[at])
     return Observations(
@@ -162,6 +186,7 @@ def image_observations(
         slots=torch.zeros(len(entries), dtype=torch.long),
         slot_images=torch.tensor([image]),
         pixels=pixels[None],
+        typical=torch.tensor(typical),
     )
 
 
