@@ -1,1 +1,3 @@
-"""Placeholder."""
+"""The command line."""
+
+from .program import main as main

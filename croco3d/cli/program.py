@@ -6,9 +6,11 @@ Commands import what they need when they run, so that `croco3d --help` answers a
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -35,17 +37,24 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"croco3d {__version__}")
+        raise typer.Exit
+
+
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", is_eager=True, callback=_print_version
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error. Goes anywhere.")
     ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"croco3d {__version__}")
-        raise typer.Exit
+    """Options of the program itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,11 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
-    _set_up_messages(debug)
     try:
-        typer.main.get_command(build_app())(
-            args=[argument for argument in given if argument != "--debug"], prog_name="croco3d"
-        )
+        with _messages(debug):
+            typer.main.get_command(build_app())(
+                args=[argument for argument in given if argument != "--debug"], prog_name="croco3d"
+            )
     except Exception as error:
         if debug:
             raise
@@ -82,16 +91,25 @@ def sentence(error: Exception) -> str:
     return f"{name}: {text} (--debug shows where)." if text else f"{name} (--debug shows where)."
 
 
-def _set_up_messages(debug: bool) -> None:
+@contextmanager
+def _messages(debug: bool) -> Iterator[None]:
     """Send what the package has to say to stderr, a line each."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("croco3d")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    logger.propagate = False
+    root, ours = logging.getLogger(), logging.getLogger("croco3d")
+    root.addHandler(handler)
+    level, show = ours.level, warnings.showwarning
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
         warnings.showwarning = _show_warning
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        ours.setLevel(level)
+        warnings.showwarning = show
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

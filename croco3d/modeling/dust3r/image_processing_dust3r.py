@@ -1,6 +1,7 @@
 """From photographs to the network's input, and from its output back to the photographs' pixels."""
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -70,6 +71,15 @@ class Dust3rImageProcessor(PilBackend):
 
     def __init__(self, **kwargs: Unpack[Dust3rImageProcessorKwargs]):
         super().__init__(**kwargs)
+
+    def __call__(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *args: Any,
+        **kwargs: Unpack[Dust3rImageProcessorKwargs],
+    ) -> BatchFeature:
+        """Prepare one image or several; see the class."""
+        return super().__call__(images, *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def from_model_config(cls, config: Any, **kwargs: Any) -> "Dust3rImageProcessor":

@@ -1,0 +1,5 @@
+"""`python -m croco3d`."""
+
+from .cli import main
+
+main()
