@@ -10,8 +10,15 @@ import typer
 from . import data_render
 
 if TYPE_CHECKING:
-    from croco3d.data import PairSource
+    from croco3d.data import ImagePairFolder, PairSource
     from croco3d.data.checking import Report
+
+    _Source = PairSource | ImagePairFolder
+
+_LOOSEST_PAIRING = {
+    "nerfstudio": {"max_degrees": 180.0},
+    "colmap": {"min_shared": 1e-9, "max_shared": 1.0},
+}
 
 _Options = Annotated[
     list[str] | None,
@@ -91,17 +98,21 @@ def check(
     Missing and damaged files, poses that are none, suspicious depth, and pairs whose depths
     contradict each other when reprojected. Ends with exit code 1 if something is wrong.
     """
-    from croco3d.data.checking import check_source, worst_first
+    from croco3d.data import ImagePairFolder, PairSource
+    from croco3d.data.checking import check_image_pairs, check_source, worst_first
     from croco3d.data.contact_sheet import save_contact_sheet
 
     wrong = False
     for number, source in enumerate(_sources(spec, reader, option)):
-        result = check_source(source, frames, pairs)
+        if isinstance(source, ImagePairFolder):
+            result = check_image_pairs(source, frames)
+        else:
+            result = check_source(source, frames, pairs)
         wrong = wrong or bool(result.findings)
-        _tell(source, result)
+        _tell(result)
         if report is not None:
             _write_report(_numbered(report, number), result)
-        if pictures is not None and result.pairs:
+        if pictures is not None and result.pairs and isinstance(source, PairSource):
             drawn = worst_first(result.pairs)[:rows]
             target = _numbered(pictures, number)
             save_contact_sheet(target, source, [one.index for one in drawn])
@@ -125,21 +136,20 @@ def _open(
     from croco3d.data import make_source
 
     spec: dict[str, Any] = {"reader": reader or _guess(directory), "root": directory}
-    if max_pairing and spec["reader"] == "nerfstudio":
-        # Every frame is wanted, also where pairing by pose would find no partner.
-        spec["max_degrees"] = 180.0
+    if max_pairing:
+        # Frames are wanted whether or not a quick rule would pair any.
+        spec |= _LOOSEST_PAIRING.get(spec["reader"], {})
     spec |= _parse(options)
     return make_source(spec)
 
 
-def _sources(spec: Path, reader: str | None, options: list[str] | None) -> "list[PairSource]":
+def _sources(spec: Path, reader: str | None, options: list[str] | None) -> "list[_Source]":
     """Open a folder, or every data set of a file."""
     if spec.is_dir() or (reader is None and spec.name == "transforms.json"):
         return [_open(spec, reader, options)]
     import yaml
 
-    from croco3d.data import make_source
-    from croco3d.data.factory import reader_options
+    from croco3d.data.factory import open_source
 
     content = yaml.safe_load(spec.read_text(encoding="utf-8"))
     if isinstance(content, dict) and "data" in content:
@@ -147,7 +157,7 @@ def _sources(spec: Path, reader: str | None, options: list[str] | None) -> "list
     if isinstance(content, dict) and "train" in content:
         content = [*content["train"], *content.get("validation", [])]
     entries = [content] if isinstance(content, dict) else content
-    return [make_source(reader_options(entry) | _parse(options)) for entry in entries]
+    return [open_source({**entry, **_parse(options)}) for entry in entries]
 
 
 def _guess(directory: Path) -> str:
@@ -179,11 +189,12 @@ def _numbered(path: Path, number: int) -> Path:
     return path if number == 0 else path.with_stem(f"{path.stem}_{number + 1}")
 
 
-def _tell(source: "PairSource", report: "Report") -> None:
+def _tell(report: "Report") -> None:
     """Say what was found, the same kind of problem at most ten times."""
     typer.echo(
-        f"{source.name}: {report.frames} of {len(source.frames)} frames opened, "
-        f"{len(report.pairs)} of {len(source)} pairs compared, {len(report.findings)} problems"
+        f"{report.name}: {report.frames} of {report.total_frames} frames opened, "
+        f"{len(report.pairs)} of {report.total_pairs} pairs compared, "
+        f"{len(report.findings)} problems"
     )
     told: dict[str, int] = {}
     for finding in report.findings:

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..images import load_image
 from .draws import UNREADABLE
 from .frames import Frame, PairSource
+from .image_pairs import ImagePairFolder
 from .loading import load_frame
 from .overlap import SmallView, reproject, small_view
 
@@ -57,11 +59,15 @@ class Report:
     """What a check found.
 
     Attributes:
-        frames: How many frames were opened.
-        pairs: What every pair that was checked said.
+        name: The data set.
+        frames: How many frames were opened, of `total_frames`.
+        pairs: What every pair that was compared said, of `total_pairs`.
         findings: What is wrong.
     """
 
+    name: str
+    total_frames: int
+    total_pairs: int
     frames: int = 0
     pairs: list[PairCheck] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -84,7 +90,7 @@ def check_source(
         progress: Whether to show a bar (on a terminal).
     """
     rng = np.random.default_rng(seed)
-    report = Report()
+    report = Report(source.name, len(source.frames), len(source))
     quiet = None if progress else True  # None: quiet unless on a terminal
     for index in tqdm(_choice(len(source.frames), max_frames, rng), desc="frames", disable=quiet):
         report.frames += 1
@@ -98,6 +104,29 @@ def check_source(
             names = " and ".join(frame.name for frame in source.pair(index))
             report.findings += _judge(names, result)
     report.findings += _judge_colours(source.name, report.pairs)
+    return report
+
+
+def check_image_pairs(
+    folder: ImagePairFolder, max_frames: int | None = None, seed: int = 0, progress: bool = True
+) -> Report:
+    """Open the images of CroCo's pairs; there is no geometry to compare.
+
+    Args:
+        folder: The data set.
+        max_frames: Open a random choice of so many images only.
+        seed: Decides the choice.
+        progress: Whether to show a bar (on a terminal).
+    """
+    names = sorted({name for pair in folder.pairs for name in pair})
+    report = Report(folder.name, len(names), len(folder))
+    chosen = _choice(len(names), max_frames, np.random.default_rng(seed))
+    for index in tqdm(chosen, desc="images", disable=None if progress else True):
+        report.frames += 1
+        try:
+            load_image(folder.root / names[index])
+        except UNREADABLE as error:
+            report.findings.append(Finding(names[index], "unreadable", str(error)))
     return report
 
 

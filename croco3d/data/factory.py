@@ -44,9 +44,12 @@ def make_source(spec: Spec) -> PairSource:
     return _call(reader, options, _parameters(reader), f"reader {spec['reader']!r}")
 
 
-def reader_options(spec: Spec) -> dict[str, Any]:
-    """Give what of a mapping is for the reader, without `size` and `PairDataset`'s options."""
-    return {key: value for key, value in spec.items() if key not in ("size", *_DATASET_OPTIONS)}
+def open_source(spec: Spec) -> PairSource | ImagePairFolder:
+    """Open what a mapping of `make_dataset` reads from, without making samples of it."""
+    options = {key: value for key, value in spec.items() if key != "size"}
+    dataset = _one(options, resolution=224, augment=None, seed=0)
+    assert isinstance(dataset, PairDataset | ImagePairFolder)
+    return dataset.source if isinstance(dataset, PairDataset) else dataset
 
 
 def make_dataset(

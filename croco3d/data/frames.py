@@ -4,9 +4,11 @@ Cameras have OpenCV axes (x right, y down, z forward), poses are camera to world
 coordinates are pixel centres. Readers convert what they read to that; nothing here loads a file.
 """
 
-from collections.abc import Callable, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,36 @@ class Frame:
     sparse_depth: bool = False
     size: tuple[int, int] | None = None
     max_depth: float | None = None
+
+
+class PackedFrames(Sequence[Frame]):
+    """Frames as bytes in one array, made into objects when asked for.
+
+    Millions of small objects take gigabytes, and as loader workers touch their reference counts,
+    every worker gets its own copy of them. One array is shared.
+
+    Args:
+        frames: The frames.
+    """
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        packed = [pickle.dumps(frame, protocol=pickle.HIGHEST_PROTOCOL) for frame in frames]
+        self._bytes = np.frombuffer(b"".join(packed), dtype=np.uint8)
+        self._ends = np.cumsum([len(data) for data in packed], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start = self._ends[index - 1] if index else 0
+        return pickle.loads(self._bytes[start : self._ends[index]].tobytes())
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,38 @@ def test_jitter_changes_colours_only_and_by_draw():
     assert torch.equal(jittered[0]["pixel_values1"], later["pixel_values1"])
 
 
+def test_sources_and_data_sets_can_be_sent_to_workers():
+    import pickle
+
+    from croco3d.data.frames import PackedFrames
+
+    source = plane_source()
+    packed = PairSource("plane", PackedFrames(source.frames), source.pairs)
+    assert [f.name for f in packed.frames[:]] == ["first", "second"]
+    assert packed.frames[-1].name == "second" and len(packed.frames) == 2
+    with pytest.raises(IndexError):
+        packed.frames[2]
+    dataset = PairDataset(packed, (64, 48), Augment())
+    sent = pickle.loads(pickle.dumps(dataset))
+    for key, value in PairDataset(source, (64, 48), Augment())[0].items():
+        assert torch.equal(sent[0][key], value) if torch.is_tensor(value) else sent[0][key] == value
+
+
+def test_pixels_of_posed_frames_are_taken_as_stored(tmp_path):
+    """Cameras and depth speak of the stored pixels, so that an EXIF turn must not be applied."""
+    from PIL import Image
+
+    from croco3d.data.loading import load_pixels
+
+    image = np.asarray(plane_source().frames[0].image)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image).save(tmp_path / "turned.jpg", exif=exif, quality=98)
+    loaded = load_pixels(tmp_path / "turned.jpg")
+    assert loaded.shape == image.shape
+    assert np.abs(loaded.astype(int) - image).mean() < 3
+
+
 def test_off_centre_principal_point_is_refused_with_the_remedy():
     source = plane_source()
     frame = source.frames[0]

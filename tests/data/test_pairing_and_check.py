@@ -224,6 +224,11 @@ def test_check_command_reports_and_draws(tmp_path, run):
     spec.write_text(f"data:\n  train: [{entry}]\n")
     assert "unreadable: images/view2.png" in run("check", spec).output
     assert "unreadable" in run("check", root, "-o", "max_degrees=30").output
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(root / "x_1.png")
+    (root / "x_2.png").write_bytes(b"not an image")
+    spec.write_text(f"[{{reader: image_pairs, root: {root}}}]")
+    result = run("check", spec)
+    assert result.exit_code == 1 and "unreadable: x_2.png" in result.output, result.output
     shutil.rmtree(root)
     root.mkdir()
     lost = run("check", root)

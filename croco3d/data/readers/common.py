@@ -1,13 +1,13 @@
 """Small things that several readers need; loading itself is `croco3d.data.loading`'s work."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..frames import Frame, PairSource
+from ..frames import Frame, PackedFrames, PairSource
 from ..pairing import Pairs, join_pairs
 
 Scene = tuple[list[Frame], Pairs]
@@ -67,11 +67,14 @@ def subfolders(root: Path, chosen: Sequence[str] | None, what: str) -> list[Path
 
 def join_scenes(name: str, scenes: Iterable[_S], read: Callable[[_S], Scene | None]) -> PairSource:
     """Read scenes one after the other into one source; None leaves a scene out."""
-    frames: list[Frame] = []
     groups: list[tuple[int, Pairs]] = []
-    for item in scenes:
-        scene = read(item)
-        if scene is not None:
-            frames += scene[0]
-            groups.append((len(scene[0]), scene[1]))
-    return PairSource(name, frames, join_pairs(groups))
+
+    def frames() -> Iterator[Frame]:
+        for item in scenes:
+            scene = read(item)
+            if scene is not None:
+                groups.append((len(scene[0]), scene[1]))
+                yield from scene[0]
+
+    packed = PackedFrames(frames())
+    return PairSource(name, packed, join_pairs(groups))

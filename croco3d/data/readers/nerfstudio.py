@@ -35,7 +35,8 @@ def nerfstudio(
     `cx`, `cy`, `w`, `h`, `camera_model` and its distortion at the top or per frame, and `frames`
     of `file_path`, `transform_matrix` (camera to world, y up, z backwards), `depth_file_path` and
     perhaps `mask_path`. Frames without depth are left out. The principal point counts from the
-    image's corner, as COLMAP's does, and is converted.
+    image's corner, as COLMAP's does, and is converted; without one it is the
+    middle.
 
     Licence: that of the capture.
 
@@ -75,9 +76,10 @@ def _frame(folder: Path, entry: dict[str, Any], scale: float, max_depth: float |
             f"{', '.join(_DISTORTION)}."
         )
     focal_x = entry.get("fl_x") or _focal_from_angle(folder, entry)
-    intrinsics = camera_matrix(
-        focal_x, entry.get("fl_y", focal_x), entry["cx"] - 0.5, entry["cy"] - 0.5
-    )
+    if not {"cx", "cy"} <= entry.keys() and not {"w", "h"} <= entry.keys():
+        raise ValueError(f"{folder}: transforms.json gives neither cx and cy nor w and h.")
+    centre_x, centre_y = (entry.get(c, entry.get(s, 0) / 2) for c, s in (("cx", "w"), ("cy", "h")))
+    intrinsics = camera_matrix(focal_x, entry.get("fl_y", focal_x), centre_x - 0.5, centre_y - 0.5)
     lens = np.array([entry.get(key, 0.0) for key in _DISTORTION[model]])
     mask = entry.get("mask_path")
     return Frame(
@@ -96,6 +98,6 @@ def _frame(folder: Path, entry: dict[str, Any], scale: float, max_depth: float |
 
 
 def _focal_from_angle(folder: Path, entry: dict[str, Any]) -> float:
-    if "camera_angle_x" not in entry:
-        raise ValueError(f"{folder}: transforms.json gives neither fl_x nor camera_angle_x.")
+    if "camera_angle_x" not in entry or "w" not in entry:
+        raise ValueError(f"{folder}: transforms.json gives neither fl_x nor camera_angle_x and w.")
     return float(entry["w"] / 2 / np.tan(entry["camera_angle_x"] / 2))
