@@ -1,27 +1,30 @@
-"""Run a training over and over, killed by SIGKILL until it is left to finish.
+"""Train once to the end; then again, killed by SIGKILL at random moments, until it is done.
 
 Started by the tests as a process of its own: it imports once and forks for every attempt.
-Arguments: a JSON file with the configuration, the number of processes, the seconds after which to
-kill each attempt, `-` for one that is to finish.
+Arguments: a JSON file with the configuration, the number of processes, the number of kills. The
+runs go to the folders `whole` and `killed` beside the file; standard output says how each attempt
+ended.
 """
 
 import json
 import os
+import random
 import signal
 import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 
 import torch
 import training_toys
 
 import croco3d.modeling.dust3r  # noqa: F401  (imported before the fork)
-from croco3d.training import TrainConfig, options, setup, train  # noqa: F401
+from croco3d.training import TrainConfig, options, train
 
 
-def attempt(config: dict, processes: int, kill_after: float | None) -> bool:
-    """Fork the processes of one attempt; whether all of them finished."""
+def attempt(config: dict, processes: int, kill_after: float | None = None) -> str:
+    """Fork the processes of one attempt, and say how it ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -30,7 +33,8 @@ def attempt(config: dict, processes: int, kill_after: float | None) -> bool:
         time.sleep(kill_after)
         for child in children:
             os.kill(child, signal.SIGKILL)
-    return [os.waitpid(child, 0)[1] for child in children] == [0] * processes
+    ends = {os.waitpid(child, 0)[1] for child in children}
+    return "finished" if ends == {0} else "killed" if signal.SIGKILL in ends else "failed"
 
 
 def start(config: dict, rank: int, processes: int, port: int) -> int:
@@ -54,18 +58,20 @@ def start(config: dict, rank: int, processes: int, port: int) -> int:
 
 
 def main() -> None:
-    """Make the attempts; the last one must finish."""
-    with open(sys.argv[1], encoding="utf-8") as file:
-        config = json.load(file)
+    """Make the whole run, then the killed one."""
+    path, processes, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    config = json.loads(path.read_text())
     torch.set_num_threads(1)
     training_toys.register()
-    for moment in sys.argv[3:]:
-        began = time.perf_counter()
-        finished = attempt(config, int(sys.argv[2]), None if moment == "-" else float(moment))
-        seconds = time.perf_counter() - began
-        sys.stdout.write(f"{'finished' if finished else 'killed'} {seconds:.3f}\n")
-        if moment == "-" and not finished:
-            sys.exit(1)
+    began = time.perf_counter()
+    ends = [attempt({**config, "output": str(path.parent / "whole")}, processes)]
+    seconds = time.perf_counter() - began
+    killed = {**config, "output": str(path.parent / "killed")}
+    for _ in range(kills):
+        # Spread over the part of a run that loads, trains, saves and validates.
+        ends.append(attempt(killed, processes, random.uniform(0.3, 0.9) * seconds))
+    ends.append(attempt(killed, processes))
+    sys.stdout.write("\n".join(ends) + "\n")
 
 
 if __name__ == "__main__":
