@@ -2,6 +2,7 @@
 
 from .attributions import attribution_rows as attribution_rows
 from .attributions import read_attributions as read_attributions
+from .attributions import shipped_attributions as shipped_attributions
 from .cameras import CameraSettings as CameraSettings
 from .cameras import PairTable as PairTable
 from .catalogue import Catalogue as Catalogue

@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Collection
 from dataclasses import asdict, fields
+from importlib.resources import files
 
 from ...files import atomic_path
 from .catalogue import Catalogue
@@ -54,3 +55,8 @@ def read_attributions(path: str | os.PathLike[str]) -> list[Attribution]:
     """
     with open(path, newline="") as handle:
         return [Attribution(**row) for row in csv.DictReader(handle)]
+
+
+def shipped_attributions() -> list[Attribution]:
+    """Every model that rooms of any split may hold, as recorded when the package was made."""
+    return read_attributions(str(files("croco3d.data.synthetic").joinpath("attributions.csv")))

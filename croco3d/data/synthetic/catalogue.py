@@ -68,14 +68,12 @@ class Catalogue:
         pieces: furniture first, then procedural shapes.
         textures: `(L, 256, 256, 4)` uint8; pieces' materials index it.
         surfaces: indices of textures that may cover walls, floors and plain materials.
-        furnished: whether any piece is real furniture.
     """
 
     split: Split
     pieces: list[Piece]
     textures: np.ndarray
     surfaces: np.ndarray
-    furnished: bool
 
 
 def split_of(model_id: str) -> Split:
@@ -196,6 +194,11 @@ def _read_cache(path: Path) -> tuple[list[Furniture], list[np.ndarray]]:
     return items, textures
 
 
+def uses_furniture(source: Source) -> bool:
+    """Whether rooms of a source hold real furniture, given what is installed."""
+    return source == "furniture" or (source == "auto" and furniture_version() is not None)
+
+
 @lru_cache(maxsize=2)
 def load_catalogue(split: Split = "train", source: Source = "auto") -> Catalogue:
     """Gather the pieces and textures of a split.
@@ -220,14 +223,13 @@ def load_catalogue(split: Split = "train", source: Source = "auto") -> Catalogue
     textures = [random_texture(rng) for _ in range(TEXTURE_COUNT)]
     surfaces = list(range(TEXTURE_COUNT))
     pieces: list[Piece] = []
-    if source == "furniture" or (source == "auto" and furniture_version()):
+    if uses_furniture(source):
         items, images = load_furniture()
         pieces = _pieces_of(split, items, images, textures, surfaces)
-    furnished = bool(pieces)
     pieces += [
         _shape_piece(np.random.default_rng([30_000, salt, i]), i) for i in range(SHAPE_COUNT)
     ]
-    return Catalogue(split, pieces, np.stack(textures), np.array(surfaces), furnished)
+    return Catalogue(split, pieces, np.stack(textures), np.array(surfaces))
 
 
 def _shape_piece(rng: np.random.Generator, index: int) -> Piece:

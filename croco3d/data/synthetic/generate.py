@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ...files import atomic_path
 from .attributions import attribution_rows, write_attributions
 from .cameras import CameraSettings, pair_table, sample_cameras
-from .catalogue import Source, Split, load_catalogue
+from .catalogue import Source, Split, load_catalogue, uses_furniture
 from .effects import PhotoSettings, develop
 from .layout import SPLIT_SALT, sample_room
 from .renderer import RoomRenderer
@@ -138,8 +138,8 @@ def generate_rooms(
 
 def _claim(folder: Path, settings: RoomSettings) -> None:
     """Record the settings of a new folder, or make sure that an old one has the same."""
-    catalogue = load_catalogue(settings.split, settings.source)
-    record = asdict(settings) | {"version": GENERATOR_VERSION, "furnished": catalogue.furnished}
+    furnished = uses_furniture(settings.source)
+    record = asdict(settings) | {"version": GENERATOR_VERSION, "furnished": furnished}
     text = json.dumps(record, indent=2)
     path = folder / "dataset.json"
     if path.is_file():
@@ -149,7 +149,8 @@ def _claim(folder: Path, settings: RoomSettings) -> None:
                 "or pass the same settings to continue."
             )
         return
-    write_attributions(folder / "attributions.csv", attribution_rows(catalogue))
+    rows = attribution_rows(load_catalogue(settings.split, settings.source))
+    write_attributions(folder / "attributions.csv", rows)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n")
 

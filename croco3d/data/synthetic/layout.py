@@ -10,7 +10,8 @@ from .scene import Placed, Room, material_row, to_linear
 from .structure import Opening, build_structure
 
 SPLIT_SALT = {"train": 11, "val": 12, "test": 13}
-_MARGIN = 0.02
+# Bounding boxes may reach into each other so far, in metres: pieces rarely fill theirs.
+_TOUCH = 0.02
 # Direction towards each wall, and the yaw that turns a piece's back to it.
 _WALLS = [((0, 1), 0.0), ((0, -1), np.pi), ((1, 0), -np.pi / 2), ((-1, 0), np.pi / 2)]
 
@@ -33,7 +34,7 @@ class _Plan:
         if not self.boxes:
             return True
         others = np.stack(self.boxes)
-        apart = (box[0] >= others[:, 1] - _MARGIN) | (box[1] <= others[:, 0] + _MARGIN)
+        apart = (box[0] >= others[:, 1] - _TOUCH) | (box[1] <= others[:, 0] + _TOUCH)
         return bool(apart.any(axis=1).all())
 
     def add(self, index: int, position: np.ndarray, yaw: float, scale: float) -> bool:
@@ -151,7 +152,6 @@ def _fill_tables(plan: _Plan, pool: list[int]) -> None:
                 continue
             x, y = rng.uniform(-free, free)
             spot = support.position[:2] + [c * x - s * y, s * x + c * y]
-            # Lifted past the margin, since the box of the support may reach above its top.
             _add_on_top(plan, index, np.array([*spot, base.top * support.scale]), scale)
     for _ in range(int(rng.integers(2, 9))):
         index = pool[int(rng.integers(0, len(pool)))]

@@ -132,6 +132,10 @@ class RoomRenderer:
 
     def load(self, room: Room) -> None:
         """Make `room` the one that `render` draws, and render its shadow maps."""
+        with self.context:
+            self._load(room)
+
+    def _load(self, room: Room) -> None:
         table = np.zeros((_MAX_OBJECTS, _TABLE_WIDTH, 4), np.float32)
         for drawable in self._drawables[:1]:
             drawable.vertex_array.release()
@@ -225,9 +229,14 @@ class RoomRenderer:
             sampled[:2] *= 2
             sampled[:2, 2] += 1
         clip = _projection(sampled, self._samples) @ world2cam
+        # The context is made the current one, as another renderer may have been used since.
+        with self.context:
+            return self._draw(clip, world2cam[2], cam2world[:3, 3])
+
+    def _draw(self, clip: np.ndarray, depth_row: np.ndarray, eye: np.ndarray) -> Frame:
         self._program["clip_from_world"].write(_bytes(clip))
-        self._program["depth_from_world"].value = tuple(world2cam[2])
-        self._program["eye"].value = tuple(cam2world[:3, 3])
+        self._program["depth_from_world"].value = tuple(depth_row)
+        self._program["eye"].value = tuple(eye)
         self._target.use()
         self._target.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
         self._bind()

@@ -27,7 +27,7 @@ TestSet = Literal["near", "wide"]
 
 PAIRS = 200
 ROOMS = 50
-CHECKSUM = "pending"
+CHECKSUM = "531cb3e787639fac8b27f863bb8706a7ce2dbaf0f2304edeee122354b07b0404"
 _POSE_TOLERANCE = 1e-3
 _DEPTH_TOLERANCE = 0.01
 _FILE = "test_sets.json"
