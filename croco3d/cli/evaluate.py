@@ -12,19 +12,31 @@ import typer
 DTYPES = ("float32", "bfloat16", "float16")
 
 
+_Model = Annotated[
+    str,
+    typer.Argument(help="Repository, folder, .pth file or bundled model; 'none' for none."),
+]
+_Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder, or a YAML or JSON file with readers and their options; of a training "
+        "configuration, its validation data.",
+    ),
+]
+_Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="Of the reader; may be repeated."),
+]
+_Baselines = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these, may be repeated; 'none' for none. All by default."),
+]
+
+
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(help="Repository, folder, .pth file or bundled model; 'none' for none."),
-    ],
-    spec: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder, or a YAML or JSON file with readers and their options; of a training "
-            "configuration, its validation data.",
-        ),
-    ],
+    model: _Model,
+    data: _Data,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for report.json, report.md and pictures."),
@@ -32,32 +44,24 @@ def evaluate(
     reader: Annotated[
         str | None, typer.Option(help="How to read a folder; nerfstudio if it has transforms.json.")
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="Of the reader; may be repeated."),
-    ] = None,
+    option: _Options = None,
     resolution: Annotated[
         str, typer.Option(help="Pixels that the network sees: a side, or WIDTHxHEIGHT.")
     ] = "224",
     limit: Annotated[
         int | None, typer.Option(min=1, help="So many pairs, spread evenly; all by default.")
     ] = None,
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these, may be repeated; 'none' for none. All by default."),
-    ] = None,
+    baseline: _Baselines = None,
     pictures: Annotated[int, typer.Option(min=0, help="Best and worst pairs to draw.")] = 3,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the numbers as JSON, not as a table.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Measure a model and what it must beat on pairs with known geometry."""
     if dtype not in DTYPES:
         raise typer.BadParameter(f"--dtype {dtype!r} must be one of {', '.join(DTYPES)}.")
     size = _resolution(resolution)
-    specs = read_specs(spec, reader, option or [])
+    specs = read_specs(data, reader, option or [])
 
     import torch
 

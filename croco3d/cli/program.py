@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import convert, data, demo, info, reconstruct, train
+from . import convert, data, demo, evaluate, info, reconstruct, train
 
-COMMANDS = (reconstruct, demo, train, data, convert, info)
+COMMANDS = (reconstruct, demo, train, evaluate, data, convert, info)
 
 
 def build_app() -> typer.Typer:
