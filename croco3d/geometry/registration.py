@@ -76,6 +76,31 @@ def solve_pnp(
     >>> result.success, torch.allclose(result.cam2world, pose, atol=1e-4)
     (True, True)
     """
+    pixels = _pixels_of(points, pixels, intrinsics)
+    usable = points.isfinite().all(-1).cpu() & pixels.isfinite().all(-1).cpu()
+    if mask is not None:
+        usable &= mask.cpu()
+    index = _choose(usable.flatten(), confidence, keep, max_points, seed)
+    flat_points = points.detach().cpu().reshape(-1, 3).double()
+    flat_pixels = pixels.cpu().reshape(-1, 2).double()
+    camera = intrinsics.detach().cpu().double()
+    pose, reason = _ransac(
+        flat_points[index].numpy(), flat_pixels[index].numpy(), camera, threshold, iterations
+    )
+    if pose is None:
+        return _failure(usable, reason)
+    offset = project(flat_points, camera, pose) - flat_pixels
+    error = torch.linalg.vector_norm(offset, dim=-1).nan_to_num(torch.inf)
+    ahead = ((flat_points - pose[:3, 3]) * pose[:3, 2]).sum(-1) > 0
+    inliers = (error < threshold) & ahead & usable.flatten()
+    count = int(inliers.sum())
+    if count < MIN_POINTS:
+        return _failure(usable, f"only {count} points agree with the pose to {threshold} pixels")
+    median = float(error[inliers].median())
+    return PnPResult(True, pose.float(), inliers.reshape(usable.shape), median)
+
+
+def _pixels_of(points: Tensor, pixels: Tensor | None, intrinsics: Tensor) -> Tensor:
     if pixels is None:
         if points.ndim != 3:
             raise ValueError(
@@ -87,28 +112,12 @@ def solve_pnp(
             f"Expected points (..., 3), pixels (..., 2) and intrinsics (3, 3), got "
             f"{tuple(points.shape)}, {tuple(pixels.shape)} and {tuple(intrinsics.shape)}."
         )
-    usable = points.isfinite().all(-1).cpu() & pixels.isfinite().all(-1).cpu()
-    if mask is not None:
-        usable &= mask.cpu()
-    index = _choose(usable.flatten(), confidence, keep, max_points, seed)
-    flat_points = points.detach().cpu().reshape(-1, 3).double()
-    flat_pixels = pixels.cpu().reshape(-1, 2).double()
-    camera = intrinsics.detach().cpu().double()
-    pose, reason = _ransac(
-        flat_points[index].numpy(), flat_pixels[index].numpy(), camera, threshold, iterations
-    )
-    failed = torch.zeros(points.shape[:-1], dtype=torch.bool)
-    if pose is None:
-        return PnPResult(False, torch.full((4, 4), torch.nan), failed, float("nan"), reason)
-    offset = project(flat_points, camera, pose) - flat_pixels
-    error = torch.linalg.vector_norm(offset, dim=-1).nan_to_num(torch.inf)
-    ahead = ((flat_points - pose[:3, 3]) * pose[:3, 2]).sum(-1) > 0
-    inliers = (error < threshold) & ahead & usable.flatten()
-    if int(inliers.sum()) < MIN_POINTS:
-        reason = f"only {int(inliers.sum())} points agree with the pose within {threshold} pixels"
-        return PnPResult(False, torch.full((4, 4), torch.nan), failed, float("nan"), reason)
-    median = float(error[inliers].median())
-    return PnPResult(True, pose.float(), inliers.reshape(failed.shape), median)
+    return pixels
+
+
+def _failure(usable: Tensor, reason: str) -> PnPResult:
+    nowhere = torch.full((4, 4), torch.nan)
+    return PnPResult(False, nowhere, torch.zeros_like(usable), float("nan"), reason)
 
 
 def _choose(

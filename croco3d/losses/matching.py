@@ -151,16 +151,16 @@ def _gather(maps: Tensor, index: Tensor) -> Tensor:
 
 def _cross_entropy(similarity: Tensor, found: Correspondences) -> tuple[Tensor, Tensor]:
     """Mean of both directions' cross-entropies and whether the forward match is right, `(B, K)`."""
-    count = similarity.shape[1]
+    batch, count = similarity.shape[:2]
     diagonal = torch.eye(count, dtype=torch.bool, device=similarity.device)
-    # Neighbours that fall into one pixel of the other view are not each other's negatives.
-    same1 = (found.index1[:, :, None] == found.index1[:, None]) & ~diagonal
-    same2 = (found.index2[:, :, None] == found.index2[:, None]) & ~diagonal
-    forward = similarity.masked_fill(same2 | ~found.valid[:, None], EXCLUDED)
-    backward = similarity.mT.masked_fill(same1 | ~found.valid[:, None], EXCLUDED)
-    right = torch.arange(count, device=similarity.device).expand(len(similarity), -1)
-    entropy = sum(
-        functional.cross_entropy(logits.mT, right, reduction="none")
-        for logits in (forward, backward)
-    )
-    return torch.as_tensor(entropy) / 2, forward.argmax(-1) == right
+    right = torch.arange(count, device=similarity.device).expand(batch, count)
+    entropy = torch.zeros_like(similarity[..., 0])
+    scores = similarity
+    # View 1's pixels come last, so that `scores` are theirs afterwards.
+    for index, scores in ((found.index1, similarity.mT), (found.index2, similarity)):
+        # Neighbours that fall into one pixel of the other view are not each other's negatives.
+        excluded = (index[:, :, None] == index[:, None]) & ~diagonal | ~found.valid[:, None]
+        scores = scores.masked_fill(excluded, EXCLUDED)
+        losses = functional.cross_entropy(scores.flatten(0, 1), right.flatten(), reduction="none")
+        entropy = entropy + losses.view(batch, count) / 2
+    return entropy, scores.detach().argmax(-1) == right
