@@ -16,9 +16,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# Importing these registers the built-in readers.
-from . import readers as _readers  # noqa: F401
-from . import synthetic as _synthetic  # noqa: F401
+from . import readers as _readers  # noqa: F401  (registers the built-in readers)
 from .augment import Augment
 from .dataset import PairDataset
 from .draws import DrawDataset, Resolution

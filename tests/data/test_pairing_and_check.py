@@ -71,6 +71,15 @@ def test_pairs_by_pose_respect_the_angle_and_spread_baselines():
     assert pairs_by_pose(poses[:1]).shape == (0, 2)
 
 
+def test_documented_examples():
+    import doctest
+
+    from croco3d.data import pairing
+
+    result = doctest.testmod(pairing)
+    assert result.failed == 0 and result.attempted == 1
+
+
 def test_pairs_by_shared_points():
     points = [np.arange(10), np.arange(5, 15), np.arange(14, 20), np.array([], int)]
     assert pairs_by_shared_points(points, 0.1, 0.8).tolist() == [[0, 1], [1, 2]]
