@@ -42,6 +42,13 @@ class Croco3DModel(FastInference, PreTrainedModel):
         if isinstance(mask_token, nn.Parameter):
             init.normal_(mask_token, std=0.02)
 
+    def post_init(self) -> None:
+        """Initialises the weights; the last step of every constructor."""
+        super().post_init()
+        # A child's patterns are for loading it alone: in the whole model nothing is unexpected.
+        own = type(self)._keys_to_ignore_on_load_unexpected
+        self._keys_to_ignore_on_load_unexpected = set(own or ())
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Loads the model from our own layout, an original repository or an original `.pth` file.
