@@ -25,7 +25,8 @@ def refine_on_samples(
 ) -> tuple[State, Tensor]:
     """Minimise the robust cost of sampled pixels by Levenberg-Marquardt.
 
-    The observations' errors are estimated anew in the first rounds, while the state settles.
+    The observations' errors are estimated anew in the first rounds, while the state settles, and
+    shrink slowly, so that no view is locked out for settling last.
 
     Args:
         obs: Sampled observations of all pairs.
@@ -42,7 +43,7 @@ def refine_on_samples(
     for iteration in range(iterations):
         if iteration < iterations // 2:
             settled = compute_residuals(obs, state, measure(obs, sigmas))
-            sigmas = robust_sigmas(obs, settled.lengths)
+            sigmas = robust_sigmas(obs, settled.lengths).maximum(0.4 * sigmas)
         how = measure(obs, sigmas)
         res = compute_residuals(obs, state, how)
         lin = linearise(obs, state, res)

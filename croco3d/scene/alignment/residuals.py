@@ -26,6 +26,10 @@ MEDIAN_LENGTH = 1.538
 NEAR = 0.5
 
 
+# No network is better than this; below it, reweighting would lock out whoever settles last.
+SMALLEST_SIGMA = 1e-3
+
+
 @dataclass
 class Residuals:
     """Observations seen through a state.
@@ -116,7 +120,7 @@ def _best_depths(
     return depths.clamp(min=0)
 
 
-def robust_sigmas(obs: Observations, lengths: Tensor, floor: float = 1e-5) -> Tensor:
+def robust_sigmas(obs: Observations, lengths: Tensor, floor: float = SMALLEST_SIGMA) -> Tensor:
     """The relative error `(K,)` of each observation, by weighted medians.
 
     An observation is never thought better than the typical one: a view that few others see fits
