@@ -14,6 +14,7 @@ from torch import Tensor
 from .camera import Camera as Camera
 from .fusion import PointCloud, VoxelSize, fuse, valid_masks
 from .meshing import Mesh, MeshMethod, build_mesh
+from .orientation import estimate_up, rotation_between
 from .tracks import Matches, find_matches
 
 _LISTS = (
@@ -268,23 +269,14 @@ class Scene:
         """
         if up_axis not in _UP_AXES:
             raise ValueError(f"up_axis must be one of {', '.join(_UP_AXES)}, got {up_axis!r}.")
-        direction = self._estimate_up() if up is None else torch.as_tensor(up).double()
+        poses = torch.stack([c.cam2world.double() for c in self.cameras])
+        direction = estimate_up(poses) if up is None else torch.as_tensor(up).double()
         if not direction.norm() > 0:
             raise ValueError(f"The up direction has no length: {direction.tolist()}.")
         matrix = torch.eye(4, dtype=torch.float64)
         target = torch.tensor(_UP_AXES[up_axis], dtype=torch.float64)
-        matrix[:3, :3] = _rotation_between(direction / direction.norm(), target)
+        matrix[:3, :3] = rotation_between(direction / direction.norm(), target)
         return replace(self.transformed(matrix), up_axis=up_axis)
-
-    def _estimate_up(self) -> Tensor:
-        rotations = torch.stack([c.cam2world[:3, :3].double() for c in self.cameras])
-        mean = -rotations[:, :, 1].mean(0)
-        sides = rotations[:, :, 0]
-        values, vectors = torch.linalg.eigh(sides.mT @ sides / len(self))
-        if values[1] < 0.02:
-            return mean
-        level = vectors[:, 0]
-        return level * torch.sign(level @ mean)
 
     def save(
         self,
@@ -375,19 +367,11 @@ class Scene:
 
         write_tum(self, path, timestamps)
 
+    def save_rerun(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write a Rerun recording; options as in `croco3d.viewer.write_rerun`."""
+        from ..viewer import write_rerun
 
-def _rotation_between(start: Tensor, end: Tensor) -> Tensor:
-    """The smallest rotation `(3, 3)` that takes one unit vector to another."""
-    if start @ end < -1 + 1e-12:
-        side = torch.linalg.cross(start, torch.eye(3, dtype=start.dtype)[start.abs().argmin()])
-        side = side / side.norm()
-        return 2 * torch.outer(side, side) - torch.eye(3, dtype=start.dtype)
-    both = start + end
-    return (
-        torch.eye(3, dtype=start.dtype)
-        + 2 * torch.outer(end, start)
-        - torch.outer(both, both) / (1 + start @ end)
-    )
+        write_rerun(self, path, **options)
 
 
 def _homogeneous(matrix: Tensor) -> Tensor:

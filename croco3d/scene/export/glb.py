@@ -70,7 +70,7 @@ def write_glb(
     else:
         document.add("points", geometry.points @ rotation.T, geometry.colors)
     points = geometry.vertices if isinstance(geometry, Mesh) else geometry.points
-    depth = frustum_depth or _frustum_depth(points, cameras)
+    depth = frustum_depth or scene_extent(points, cameras) / 20
     for index, camera in enumerate(cameras):
         vertices, faces = frustum(camera, depth)
         color = np.broadcast_to(camera_color(index, len(cameras)), vertices.shape)
@@ -164,12 +164,17 @@ class _Document:
                 chunk.tofile(file)
 
 
-def _frustum_depth(points: NDArray, cameras: Sequence[Camera]) -> float:
-    """A twentieth of the extent; of the central 90 % of points, since outliers lie far away."""
+def scene_extent(points: NDArray, cameras: Sequence[Camera]) -> float:
+    """Size of a scene in its unit: of the central 90 % of points, since outliers lie far away.
+
+    Args:
+        points: `(M, 3)`.
+        cameras: Their path counts where it is longer.
+    """
     sample = points[:: max(1, len(points) // 10_000)]
     spread = np.ptp(np.percentile(sample, [5, 95], axis=0), axis=0).max() if len(sample) else 0.0
-    centers = np.stack([c.center.double().numpy() for c in cameras] or [np.zeros(3)])
-    return float(max(spread, np.ptp(centers, axis=0).max())) / 20 or 1.0
+    centers = np.stack([c.center.double().cpu().numpy() for c in cameras] or [np.zeros(3)])
+    return float(max(spread, np.ptp(centers, axis=0).max())) or 1.0
 
 
 def camera_color(index: int, count: int) -> NDArray[np.uint8]:

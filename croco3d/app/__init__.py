@@ -1,0 +1,5 @@
+"""The browser app: photographs in, a scene to look at and download."""
+
+from .server import launch as launch
+from .sessions import Limits as Limits
+from .sessions import Sessions as Sessions
