@@ -25,10 +25,13 @@ class SiftTriangulation:
     Attributes:
         ratio: of Lowe's test between nearest and second nearest descriptor.
         threshold: largest distance to the epipolar line of an inlier, in pixels.
+        min_parallax: smallest angle in degrees between the two rays of a point; nearly parallel
+            rays give depths that are wild.
     """
 
     ratio: float = 0.8
     threshold: float = 0.5
+    min_parallax: float = 0.5
 
     @property
     def name(self) -> str:
@@ -65,9 +68,11 @@ class SiftTriangulation:
             np.eye(3, 4), world2cam2, rays[0][kept].T, rays[1][kept].T
         )
         points = (homogeneous[:3] / homogeneous[3]).T
-        ahead = (points[:, 2] > 0) & ((points @ turn.T + shift[:, 0])[:, 2] > 0)
+        points2 = points @ turn.T + shift[:, 0]
+        parallax = _angles(points, points2 @ turn)
+        sound = (points[:, 2] > 0) & (points2[:, 2] > 0) & (parallax >= self.min_parallax)
         return _sparse_estimate(
-            sample, [xy[kept][ahead] for xy in pixels], points[ahead], turn, shift[:, 0]
+            sample, [xy[kept][sound] for xy in pixels], points[sound], turn, shift[:, 0]
         )
 
     def _match(self, image1: np.ndarray, image2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +97,12 @@ def _grey(pixel_values: Tensor) -> np.ndarray:
 def _rays(pixels: np.ndarray, camera: np.ndarray) -> np.ndarray:
     homogeneous = np.column_stack((pixels, np.ones(len(pixels))))
     return np.ascontiguousarray((homogeneous @ np.linalg.inv(camera).T)[:, :2])
+
+
+def _angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Angles in degrees between vectors `(N, 3)`."""
+    sine = np.linalg.norm(np.cross(first, second), axis=1)
+    return np.degrees(np.arctan2(sine, (first * second).sum(1)))
 
 
 def _sparse_estimate(

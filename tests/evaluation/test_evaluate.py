@@ -69,6 +69,17 @@ def test_classical_geometry_finds_the_poses_of_textured_rooms(dataset):
         assert "focal" not in errors
 
 
+def test_classical_geometry_leaves_points_without_parallax_out(dataset):
+    usual = SiftTriangulation()(dataset[0])
+    strict = SiftTriangulation(min_parallax=6.0)(dataset[0])
+    counts = [int(e.pointmap1.isfinite().all(-1).sum()) for e in (strict, usual)]
+    assert 0 < counts[0] < counts[1]
+    kept = strict.pointmap1[strict.pointmap1.isfinite().all(-1)]
+    to_second = kept - strict.pose2[:3, 3]
+    cosine = torch.nn.functional.cosine_similarity(kept, to_second, dim=-1)
+    assert torch.rad2deg(cosine.acos()).min() >= 6.0 - 0.01
+
+
 def test_classical_geometry_fails_openly_without_texture(dataset):
     blank = dict(dataset[0])
     blank["pixel_values1"] = torch.zeros(3, HEIGHT, WIDTH)
