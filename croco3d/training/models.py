@@ -1,6 +1,7 @@
 """Models as options: built or loaded, with weights of an earlier stage, frozen, or with LoRA."""
 
 import logging
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -192,7 +193,10 @@ def _with_lora(model: PreTrainedModel, lora: LoraOptions) -> nn.Module:
         target_modules=lora.modules,
         modules_to_save=lora.train_also or None,
     )
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():
+        # peft still reads the old name of activation checkpointing.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, config)
 
 
 @dataclass(kw_only=True)

@@ -1,9 +1,8 @@
 """Train once to the end; then again, killed by SIGKILL at random moments, until it is done.
 
 Started by the tests as a process of its own: it imports once and forks for every attempt.
-Arguments: a JSON file with the configuration, the number of processes, the number of kills. The
-runs go to the folders `whole` and `killed` beside the file; standard output says how each attempt
-ended.
+Arguments: JSON files with a configuration, the number of processes and of kills. The runs go to the
+folders `whole` and `killed` beside a file, and `ends.json` says how each attempt ended.
 """
 
 import json
@@ -57,22 +56,23 @@ def start(config: dict, rank: int, processes: int, port: int) -> int:
         os._exit(code)
 
 
-def main() -> None:
+def run_and_kill(path: Path) -> None:
     """Make the whole run, then the killed one."""
-    path, processes, kills = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    config = json.loads(path.read_text())
-    torch.set_num_threads(1)
-    training_toys.register()
+    request = json.loads(path.read_text())
+    config, processes = request["config"], request["processes"]
     began = time.perf_counter()
     ends = [attempt({**config, "output": str(path.parent / "whole")}, processes)]
     seconds = time.perf_counter() - began
     killed = {**config, "output": str(path.parent / "killed")}
-    for _ in range(kills):
+    for _ in range(request["kills"]):
         # Spread over the part of a run that loads, trains, saves and validates.
         ends.append(attempt(killed, processes, random.uniform(0.3, 0.9) * seconds))
     ends.append(attempt(killed, processes))
-    sys.stdout.write("\n".join(ends) + "\n")
+    (path.parent / "ends.json").write_text(json.dumps(ends))
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    training_toys.register()
+    for name in sys.argv[1:]:
+        run_and_kill(Path(name))

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import training_toys
+from PIL import Image
 from safetensors.torch import load_file
 
 from croco3d.training import TrainConfig, checkpoints, options, setup, train
@@ -14,26 +17,35 @@ from croco3d.training import TrainConfig, checkpoints, options, setup, train
 SCRIPT = Path(__file__).with_name("kill_and_resume.py")
 
 
-def kill_and_resume(folder, processes, kills, **changes):
-    """Give how each attempt ended: one whole run, some killed, one that finishes."""
+def request(folder, processes, kills, **changes):
+    """Write down a run that is to be made whole, and killed."""
     config = training_toys.tiny_run(
         folder,
-        ema=0.9,
-        saving={"every": 1},
-        monitoring={"log_every": 2, "evaluate_every": 2, "pictures": 1},
-        **changes,
+        **{
+            "ema": 0.9,
+            "saving": {"every": 1},
+            "monitoring": {"log_every": 2, "evaluate_every": 2, "pictures": 1},
+            **changes,
+        },
     )
     config["data"]["validation"] = [{"reader": "toy"}]
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "request.json"
-    path.write_text(json.dumps(config))
-    command = [sys.executable, str(SCRIPT), str(path), str(processes), str(kills)]
+    path.write_text(json.dumps({"config": config, "processes": processes, "kills": kills}))
+    return path
+
+
+def kill_and_resume(*paths):
+    """Make the runs, in one process that forks."""
+    command = [sys.executable, str(SCRIPT), *map(str, paths)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    ends = done.stdout.split()
-    assert ends[0] == ends[-1] == "finished", done.stderr[-3000:]
-    assert "failed" not in ends, done.stderr[-3000:]
-    return ends
+    for path in paths:
+        ends = json.loads(path.with_name("ends.json").read_text())
+        assert ends[0] == ends[-1] == "finished", done.stderr[-3000:]
+        assert "failed" not in ends, done.stderr[-3000:]
+        assert "killed" in ends
 
 
 def assert_same_run(folder):
@@ -55,17 +67,17 @@ def assert_same_run(folder):
     assert not list((folder / "killed").rglob("unfinished*"))
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    precision = {"precision": "bf16_weights", "accumulate": 2}
-    ends = kill_and_resume(tmp_path, 1, kills=3, runtime=precision, steps=8)
-    assert "killed" in ends
-    assert_same_run(tmp_path)
-
-
-def test_two_killed_processes_end_with_the_same_weights(tmp_path):
-    ends = kill_and_resume(tmp_path, 2, kills=2, data={"batch_size": 1})
-    assert "killed" in ends
-    assert_same_run(tmp_path)
+def test_killed_runs_end_with_the_same_weights_on_one_and_two_processes(tmp_path):
+    one = request(
+        tmp_path / "one",
+        processes=1,
+        kills=3,
+        runtime={"precision": "bf16_weights", "accumulate": 2},
+    )
+    two = request(tmp_path / "two", processes=2, kills=2, steps=4, data={"batch_size": 1})
+    kill_and_resume(one, two)
+    assert_same_run(tmp_path / "one")
+    assert_same_run(tmp_path / "two")
 
 
 @pytest.mark.slow
@@ -73,11 +85,35 @@ def test_two_killed_processes_end_with_the_same_weights(tmp_path):
 @pytest.mark.parametrize("precision", ["no", "bf16", "bf16_weights"])
 def test_many_kills(tmp_path, processes, precision):
     runtime = {"precision": precision, "accumulate": 2}
-    ends = kill_and_resume(
-        tmp_path, processes, kills=10, runtime=runtime, steps=12, data={"batch_size": 1}
-    )
-    assert ends.count("killed") >= 5
-    assert_same_run(tmp_path)
+    data = {"batch_size": 1, "workers": 1}
+    path = request(tmp_path / "run", processes, 10, runtime=runtime, steps=12, data=data)
+    kill_and_resume(path)
+    assert_same_run(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_the_launchers_start_two_processes(tmp_path):
+    config = training_toys.tiny_run(tmp_path / "run", steps=2)
+    config["data"]["train"] = [{"reader": "image_pairs", "root": str(tmp_path / "images")}]
+    config["task"] = {"name": "completion"}
+    config["model"] = {"name": "croco", "config": training_toys.tiny_croco()}
+    config["data"]["batch_size"] = 1
+    for number in range(4):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        pixels = np.full((40, 40, 3), 60 * number, dtype=np.uint8)
+        for view in (1, 2):
+            Image.fromarray(pixels).save(tmp_path / "images" / f"pair{number}_{view}.png")
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(config))
+    settings = Path(__file__).parents[2] / "configs" / "accelerate" / "cpu2.yaml"
+    launch = ["accelerate.commands.launch", "--config_file", str(settings)]
+    for launcher in (["torch.distributed.run", "--nproc_per_node", "2"], launch):
+        command = [sys.executable, "-m", *launcher, "-m", "croco3d.training", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        folder = tmp_path / "run" / "checkpoints" / "step-00000002"
+        assert len(list(folder.glob("process-*.pt"))) == 2
+        shutil.rmtree(tmp_path / "run")
 
 
 def test_an_unfinished_checkpoint_is_not_gone_on_from(tmp_path):

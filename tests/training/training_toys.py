@@ -77,6 +77,17 @@ def tiny_model(head: str = "croco3d_linear_head") -> dict[str, Any]:
     }
 
 
+def tiny_croco() -> dict[str, Any]:
+    """Options of a CroCo model with the encoder and decoder of `tiny_model`."""
+    stereo = tiny_model()
+    return {
+        "encoder_config": stereo["encoder_config"],
+        "decoder_config": {**stereo["decoder_config"], "model_type": "croco3d_single_decoder"},
+        "mask_ratio": 0.5,
+        "image_size": 32,
+    }
+
+
 def _image(number: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(number)
     return rng.integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
