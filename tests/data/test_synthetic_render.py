@@ -1,6 +1,7 @@
 """Rendered depth and colours against geometry; shards, the reader, the fixed test sets."""
 
 import hashlib
+import importlib.resources
 import json
 import os
 import subprocess
@@ -8,6 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from croco3d.data import PairDataset, make_source
@@ -400,3 +403,25 @@ def test_two_workers_render_the_same_as_one(folder, tmp_path):
         subprocess.run(run, check=True, env=os.environ | {"LP_NUM_THREADS": "1"})
         digests.append([shard_path(out, seed).read_bytes() for seed in (7, 8)])
     assert digests[0] == digests[1]
+
+
+def test_bundled_room_agrees_with_itself():
+    folder = importlib.resources.files("croco3d") / "assets" / "demo_room"
+    truth = load_file(str(folder / "truth.safetensors"))
+    depths, poses = truth["depth"].astype(np.float64), truth["cam2world"]
+    intrinsics = truth["intrinsics"].astype(np.float64)
+    assert depths.shape == (6, 192, 256) and (depths > 0).all()
+    # Depth is of every second pixel: pixel (u, v) of the depth is pixel (2 u, 2 v) of the picture.
+    intrinsics[:, :2] /= 2
+    pictures = [np.asarray(Image.open(str(folder / f"view_{k}.jpg"))) for k in range(6)]
+    assert all(picture.shape == (384, 512, 3) for picture in pictures)
+    for other in range(1, 6):
+        _, u, v, z = reproject(depths[0], intrinsics[[0, other]], poses[[0, other]])
+        inside = (z > 0) & (u >= 0) & (u < 255) & (v >= 0) & (v < 191)
+        there = 1 / bilinear(1 / depths[other], u, v)
+        same = inside & (np.abs(there - z) < 0.01 * z)
+        assert same.mean() > 0.3
+        grey = [picture[::2, ::2].mean(axis=-1) for picture in pictures]
+        at, shifted = bilinear(grey[other], u, v), bilinear(grey[other], u + 4, v)
+        error = np.abs(at - grey[0])[same].mean()
+        assert error < 15 and error < 0.75 * np.abs(shifted - grey[0])[same].mean()

@@ -7,6 +7,7 @@ from .cameras import CameraSettings as CameraSettings
 from .cameras import PairTable as PairTable
 from .catalogue import Catalogue as Catalogue
 from .catalogue import load_catalogue as load_catalogue
+from .demo_room import write_demo_room as write_demo_room
 from .effects import PhotoSettings as PhotoSettings
 from .furniture import Attribution as Attribution
 from .generate import RoomSettings as RoomSettings

@@ -1,5 +1,7 @@
 """Rendering rooms off screen with moderngl on EGL: linear colour and exact z-depth."""
 
+import importlib
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +61,9 @@ def create_context() -> Any:
         import moderngl
     except ImportError as error:
         raise RendererUnavailableError(_HELP.format(reason="moderngl is not installed")) from error
+    # Triton crashes the process when it is loaded after Mesa, whose LLVM then serves its symbols.
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("triton")
     options: dict[str, Any] = {"standalone": True, "backend": "egl", "require": 330}
     try:
         return moderngl.create_context(**options)
