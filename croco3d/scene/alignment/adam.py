@@ -45,7 +45,7 @@ def descend_all(
     pairs = torch.zeros(len(state.pair_scales), 7, requires_grad=True)
     logs = [d.clamp(min=1e-6).log().float().requires_grad_() for d in depths]
     # Steps of the rigid parts are taken in units of the scene, as those of the depths are.
-    unit = float(torch.cat(depths).median())
+    unit = float(torch.cat(depths).median()) or 1.0
     state = state.transformed(1 / unit, torch.eye(3, dtype=torch.float64), torch.zeros(3).double())
     with torch.no_grad():
         for log in logs:

@@ -17,7 +17,7 @@ from .adam import descend_all
 from .averaging import Frames, average_frames, tree_frames
 from .dense import DenseMaps, maps_from_depth, solve_depths
 from .presets import Presets, place_at_known, read_presets, settle_frame
-from .refine import refine_on_all, refine_on_samples
+from .refine import image_bar, refine_on_all, refine_on_samples
 from .residuals import compute_residuals, measure, robust_sigmas
 from .shapes import Edges, Shapes, measure_edges, merge_shapes
 from .state import Observations, State, image_observations, sample_observations
@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 Place = int | tuple[int, float, float]
 METHODS = (None, "adam", "pair")
-SAMPLES = 768
+SAMPLES = (96, 768)  # pixels of an image, for many and for few pairs
+SAMPLED_POINTS = 1_500_000
 MIN_CONFIDENCE = 1.05
 FIRST_SIGMA = 0.02
 
@@ -83,17 +84,20 @@ def align(
     known = known_cameras(cameras, predictions.image_count)
     presets = read_presets(predictions, known, shared_focal)
     distance = _check_distance(known_distance, presets)
-    obs = sample_observations(predictions, SAMPLES, seed)
+    samples = min(max(SAMPLED_POINTS // (2 * len(predictions)), SAMPLES[0]), SAMPLES[1])
+    obs = sample_observations(predictions, samples, seed)
     kept = _confident_pairs(predictions, obs, min_confidence)
     if len(kept) < len(predictions):
         predictions = predictions.select(kept)
-        obs = sample_observations(predictions, SAMPLES, seed)
+        obs = sample_observations(predictions, samples, seed)
     shapes = merge_shapes(obs, presets.principal_points, presets.focals)
     edges = measure_edges(obs, shapes)
     if method == "adam":
         state, maps = _align_adam(predictions, presets, shapes, edges, distance, progress)
     else:
-        state, maps = _align_best(predictions, obs, presets, shapes, edges, distance, method)
+        state, maps = _align_best(
+            predictions, obs, presets, shapes, edges, distance, method == "pair", progress
+        )
     scene = _assemble(predictions, presets, state, maps)
     scene.info |= {"method": method or "best", "pairs": len(kept)}
     metric = known_distance is not None or len(presets.posed) > 1
@@ -110,21 +114,22 @@ def _align_best(
     shapes: Shapes,
     edges: Edges,
     distance: tuple[int, int, float] | None,
-    method: str | None,
+    closed: bool,
+    progress: bool,
 ) -> tuple[State, list[DenseMaps]]:
     frames = average_frames(predictions.image_count, edges)
     state = _start(frames, presets, shapes, edges)
     freedom = presets.freedom()
-    if method == "pair":
+    if closed:
         sigmas = torch.full((len(obs.pairs),), FIRST_SIGMA, dtype=torch.float64)
         lengths = compute_residuals(obs, state, measure(obs, sigmas)).lengths
         sigmas = robust_sigmas(obs, lengths)
     else:
         state, sigmas = refine_on_samples(obs, state, freedom)
-        state = refine_on_all(predictions, obs, state, freedom, sigmas)
+        state = refine_on_all(predictions, obs, state, freedom, sigmas, progress=progress)
     state = settle_frame(state, presets, distance)
-    count = predictions.image_count
-    return state, [solve_depths(predictions, n, state, sigmas) for n in range(count)]
+    images = image_bar(predictions.image_count, "depth maps", progress)
+    return state, [solve_depths(predictions, n, state, sigmas) for n in images]
 
 
 def _align_adam(
@@ -177,15 +182,17 @@ def _confident_pairs(
 ) -> list[int]:
     """Indices of the pairs that count; refuses images left without and separate groups."""
     mean = obs.weights.mean(1).exp().reshape(-1, 2).amin(1)
-    kept = (mean >= min_confidence).nonzero()[:, 0].tolist()
+    # A map whose points all lie at one place says nothing, however confident.
+    extent = obs.points.var(2).sum(1) > 1e-12 * obs.typical
+    kept = ((mean >= min_confidence) & extent.reshape(-1, 2).all(1)).nonzero()[:, 0].tolist()
     names = predictions.names or []
     seen = {index for e in kept for index in predictions.pairs[e]}
     lost = [name for index, name in enumerate(names) if index not in seen]
     if lost:
         raise ValueError(
-            f"No confident pair shows images [{', '.join(lost)}]: they overlap with no other, or "
-            f"confidences are below min_confidence={min_confidence}. Leave them out or add "
-            "photographs between them and the others."
+            f"No confident pair shows images [{', '.join(lost)}]: they overlap with no other, "
+            f"confidences are below min_confidence={min_confidence}, or all points lie at one "
+            "place. Leave them out or add photographs between them and the others."
         )
     pairs = [predictions.pairs[e] for e in kept]
     check_connected(predictions.image_count, pairs, names, "graph of confident pairs")

@@ -4,6 +4,7 @@ import logging
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ..predictions import PairPredictions
 from .normal import Freedom, Linearised, gradient, linearise, precondition, solve
@@ -14,6 +15,11 @@ logger = logging.getLogger(__name__)
 
 SMALLEST_DAMPING = 1e-6
 FIRST_SIGMA = 0.05
+
+
+def image_bar(count: int, label: str, progress: bool) -> "tqdm[int]":
+    """Count over images with a bar on stderr, if wanted and somebody is looking."""
+    return tqdm(range(count), desc=label, unit="image", disable=None if progress else True)
 
 
 def refine_on_samples(
@@ -70,13 +76,24 @@ def _descend(
     pair_count = len(state.pair_scales)
     pull = gradient(lin, pair_count, len(state.focals))
     for _ in range(8):
-        system = precondition(lin, freedom, damping, pair_count)
-        moved = state.moved(*solve(lin, system, -pull[0], -pull[1]))
-        res = compute_residuals(lin.obs, moved, how)
-        if res.cost < cost:
-            return (moved, res), max(damping / 10, SMALLEST_DAMPING)
+        moved = _step(lin, state, freedom, damping, pull)
+        if moved is not None:
+            res = compute_residuals(lin.obs, moved, how)
+            if res.cost < cost:
+                return (moved, res), max(damping / 10, SMALLEST_DAMPING)
         damping *= 10
     return None, damping
+
+
+def _step(
+    lin: Linearised, state: State, freedom: Freedom, damping: float, pull: tuple[Tensor, Tensor]
+) -> State | None:
+    """The state after a damped Gauss-Newton step, or None where the system is singular."""
+    try:
+        system = precondition(lin, freedom, damping, len(state.pair_scales))
+    except torch.linalg.LinAlgError:
+        return None
+    return state.moved(*solve(lin, system, -pull[0], -pull[1]))
 
 
 def refine_on_all(
@@ -86,6 +103,7 @@ def refine_on_all(
     freedom: Freedom,
     sigmas: Tensor,
     steps: int = 2,
+    progress: bool = False,
 ) -> State:
     """Move a refined state to the minimum over all pixels.
 
@@ -99,33 +117,35 @@ def refine_on_all(
         freedom: What may change.
         sigmas: Relative errors `(K,)` of the observations.
         steps: How many steps.
+        progress: Whether to show a bar.
     """
-    pair_count = len(state.pair_scales)
     lowest = torch.inf
     best = state
     for _ in range(steps):
-        pull, cost = _full_gradient(predictions, obs.points.shape[2], state, sigmas)
+        pull, cost = _full_gradient(predictions, obs.points.shape[2], state, sigmas, progress)
         if cost > lowest:
             break
         lowest, best = cost, state
         how = measure(obs, sigmas)
         lin = linearise(obs, state, compute_residuals(obs, state, how))
-        system = precondition(lin, freedom, SMALLEST_DAMPING, pair_count)
-        state = state.moved(*solve(lin, system, -pull[0], -pull[1]))
+        moved = _step(lin, state, freedom, SMALLEST_DAMPING, pull)
+        if moved is None:
+            break
+        state = moved
     else:
         best = state
     return best
 
 
 def _full_gradient(
-    predictions: PairPredictions, samples: int, state: State, sigmas: Tensor
+    predictions: PairPredictions, samples: int, state: State, sigmas: Tensor, progress: bool
 ) -> tuple[tuple[Tensor, Tensor], float]:
     """Gradients over all pixels and their cost, every image counting as `samples` pixels."""
     pair_count, image_count = len(state.pair_scales), len(state.focals)
     pairs = torch.zeros(pair_count, 7, dtype=torch.float64)
     images = torch.zeros(image_count, 9, dtype=torch.float64)
     cost = 0.0
-    for n in range(image_count):
+    for n in image_bar(image_count, "aligning", progress):
         everything = image_observations(predictions, n)
         share = samples / everything.points.shape[2]
         for obs in everything.blocks(BLOCK):

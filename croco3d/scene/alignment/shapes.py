@@ -16,7 +16,9 @@ from .state import Observations
 
 # A pair whose shapes agree better than this is not trusted any more for it.
 AGREEMENT = 0.01
-FOCAL_RANGE = (0.35, 4.0)
+# Focals in units of the longer side: fields of view of 150 to 6 degrees.
+FOCAL_RANGE = (0.13, 10.0)
+RESECTION_RANGE = (0.35, 4.0)
 
 
 @dataclass
@@ -81,7 +83,8 @@ def merge_shapes(obs: Observations, principal_points: Tensor, known_focals: Tens
             points[n], estimate = _resect(obs.points[best], pixels, float(focals[n]))
             weights[n] = obs.weights[best]
         if focals[n].isnan():
-            focals[n] = estimate
+            side = float(pixels.abs().max()) * 2
+            focals[n] = estimate.nan_to_num(side).clamp(*(side * limit for limit in FOCAL_RANGE))
     return Shapes(points, weights, focals)
 
 
@@ -149,7 +152,7 @@ def _resect(points: Tensor, pixels: Tensor, known_focal: float) -> tuple[Tensor,
     if known_focal == known_focal:
         candidates = [known_focal]
     else:
-        low, high = FOCAL_RANGE
+        low, high = RESECTION_RANGE
         candidates = [extent * low * (high / low) ** (k / 11) for k in range(12)]
     best, pose, focal = torch.inf, torch.eye(4, dtype=points.dtype), candidates[0]
     step = candidates[1] / candidates[0] if len(candidates) > 1 else 1.0
