@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import statistics
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class Metric(NamedTuple):
 
 METRICS = {
     "pointmap": Metric("Pointmap error, normalised as in training (truth's mean distance)"),
+    "pointmap_median": Metric("... of the median pair"),
     "pointmap1": Metric("... of view 1"),
     "pointmap2": Metric("... of view 2"),
     "pointmap_scale": Metric("Pointmap error after one robust scale (truth's mean distance)"),
@@ -34,6 +36,7 @@ METRICS = {
     "abs_rel_none": Metric("Depth AbsRel, not aligned (view 1)"),
     "delta_none": Metric("Depth within 1.25, not aligned (view 1)", share=True),
     "abs_rel_median_scale": Metric("Depth AbsRel, median scale (view 1)"),
+    "abs_rel_median_scale_median": Metric("... of the median pair"),
     "delta_median_scale": Metric("Depth within 1.25, median scale (view 1)", share=True),
     "abs_rel_scale_shift": Metric("Depth AbsRel, least-squares scale and shift (view 1)"),
     "delta_scale_shift": Metric("Depth within 1.25, scale and shift (view 1)", share=True),
@@ -68,6 +71,9 @@ def summarise(errors: list[dict[str, float]]) -> dict[str, float]:
         values = [pair[name] for pair in errors if name in pair]
         if values:
             summary[name] = math.fsum(values) / len(values)
+            # One wild pair can own a mean.
+            if f"{name}_median" in METRICS:
+                summary[f"{name}_median"] = statistics.median(values)
     posed = [pair for pair in errors if "rotation" in pair]
     if posed:
         rotation = torch.tensor([pair["rotation"] for pair in posed], dtype=torch.float64)

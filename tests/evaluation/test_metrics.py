@@ -179,9 +179,11 @@ def test_summaries_skip_what_a_method_does_not_tell():
         {"pointmap": 0.2, "rotation": 3.0, "translation": 10.0},
         {"rotation": 180.0, "translation": 180.0},
         {"pointmap": 0.4, "rotation": 7.0},
+        {"pointmap": 6.0},
     ]
     summary = summarise(pairs)
-    assert summary["pointmap"] == pytest.approx(0.3)
+    assert summary["pointmap"] == pytest.approx(2.2)
+    assert summary["pointmap_median"] == pytest.approx(0.4)
     assert summary["rra_5"] == pytest.approx(1 / 3)
     assert summary["rta_15"] == 0.5
     assert summary["rotation_median"] == 7.0
