@@ -67,10 +67,12 @@ def build_app(sessions: Sessions, models: Sequence[str] | None = None) -> gr.Blo
                         label="Scene", height=560, clear_color=(0.09, 0.1, 0.13, 1.0)
                     )
                 with gr.Tab("Images, depth and confidence"):
-                    preview = gr.Image(label="Maps", show_label=False, interactive=False)
+                    preview = gr.Image(
+                        label="Maps", show_label=False, interactive=False, buttons=["download"]
+                    )
                 with gr.Row():
                     confidence = gr.Slider(
-                        0, 95, value=20, step=1, label="Leave out least confident points, %"
+                        0, 95, value=20, step=1, label="Leave out least confident, %"
                     )
                     surface = gr.Radio(
                         [("Surface", True), ("Points", False)], value=True, label="Shown as"
