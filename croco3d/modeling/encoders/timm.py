@@ -24,6 +24,9 @@ class TimmEncoderConfig(Croco3DConfig):
         image_size: side, or (height, width), that position embeddings are made for; `None` for
             the model's own. Other sizes work, with positions resampled.
         model_options: further keyword arguments of `timm.create_model`.
+        image_mean: mean of the RGB values the weights were trained with, for the image processor;
+            0.5 where it is `None`.
+        image_std: their standard deviation; 0.5 where it is `None`.
     """
 
     model_type = "croco3d_timm_encoder"
@@ -33,6 +36,8 @@ class TimmEncoderConfig(Croco3DConfig):
     patch_size: int | None = None
     image_size: int | tuple[int, int] | list | None = None
     model_options: dict | None = None
+    image_mean: tuple[float, float, float] | list | None = None
+    image_std: tuple[float, float, float] | list | None = None
 
     def validate_architecture(self) -> None:
         """Checks the values; see `Croco3DConfig`."""
@@ -83,6 +88,8 @@ class TimmEncoder(Encoder):
         )
         encoder = cls(config)
         encoder.model = create_backbone(config, pretrained=True)
+        trained: Any = encoder.model.pretrained_cfg
+        config.image_mean, config.image_std = tuple(trained["mean"]), tuple(trained["std"])
         return encoder
 
     def encode_upright(
