@@ -68,7 +68,7 @@ def reconstruct(
         dtype: Precision of the computation, such as "bfloat16"; the weights' own by default.
         cameras: What is known of the cameras, in original pixels, see `align`.
         prefilter: Leave out pairs far apart in the sequence, see `make_pairs`.
-        method: How to align, see `align`.
+        method: How to align, see `align`; the closed form for two photographs by default.
         seed: Of everything random in the alignment.
         shared_focal: Whether one camera took all photographs at one focal length.
         known_distance: What makes the scene metric, see `align`.
@@ -121,6 +121,9 @@ def reconstruct(
         progress=progress,
     )
     seconds["predict"] = time.perf_counter() - started - sum(seconds.values())
+    if method is None and len(names) == 2:
+        # Two images need no optimisation, whatever the network says of them.
+        method = "pair"
     scene = align(
         predictions,
         method=method,
