@@ -67,7 +67,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ValueError(f"override {override!r} is not of the form key.sub=value")
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
+        value: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))
         try:
             OmegaConf.update(merged, key, value["value"], merge=False, force_add=True)
         except (TypeError, AttributeError, IndexError, KeyError) as error:
