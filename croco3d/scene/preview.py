@@ -195,7 +195,7 @@ def _draw_frustum(
 ) -> None:
     """Outline a photograph's camera; its image plane lies at depth `size`."""
     pixels, depth = camera.project(seen.corners(size))
-    if (depth <= 0).any():
+    if not (depth > 0).all():  # behind the viewpoint, or the NaN of a failed alignment
         return
     corners = [tuple(int(x) for x in (p * 16).round()) for p in pixels]
     for a, b in FRUSTUM_EDGES:
