@@ -1,0 +1,87 @@
+"""What mkdocs fills into the pages: notebooks, the known weights, scenes made on the spot."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+logger = logging.getLogger("mkdocs.hooks.croco3d")
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+_CAPTION = re.compile(r"<!-- caption ((?:truth|model)-\w+) -->")
+_SOURCE = re.compile(r'src="scene:((?:truth|model)-\w+)"')
+_TRAINED = re.compile(r"<!-- trained -->(.*?)<!-- /trained -->", re.DOTALL)
+
+
+@event_priority(100)  # before mkdocs-jupyter looks for notebooks
+def on_files(files: Files, config: Any) -> Files:
+    """Adds the notebooks of `examples/` as pages."""
+    root = Path(config.config_file_path).parent
+    for path in sorted((root / "examples").glob("*.ipynb")):
+        relative = os.path.relpath(path, root)
+        files.append(
+            File(relative, str(root), config.site_dir, config.use_directory_urls)
+        )
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Fills in what the code says of itself; drops what is true of a trained model only."""
+    if "<!-- known-weights -->" in markdown:
+        markdown = markdown.replace("<!-- known-weights -->", known_weights())
+    if "<!-- trained -->" in markdown:
+        markdown = _TRAINED.sub(r"\1" if model_is_trained() else "", markdown)
+    return _CAPTION.sub(lambda found: scene(found[1])[1], markdown)
+
+
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Puts scenes into the finished page, where they are too large for the Markdown parser."""
+    return _SOURCE.sub(lambda found: f'src="{scene(found[1])[0]}"', output)
+
+
+def known_weights() -> str:
+    """The table of published checkpoints."""
+    from croco3d.hub.known import KNOWN
+
+    rows = ["| Weights | Class | Licence of the weights | What |", "|---|---|---|---|"]
+    rows += [f"| `{w.name}` | `{w.model}` | {w.license} | {w.note} |" for w in KNOWN]
+    return "\n".join(rows)
+
+
+def model_is_trained() -> bool:
+    """Whether this version bundles trained weights."""
+    from croco3d.demo import WEIGHTS
+
+    return (WEIGHTS / "config.json").is_file()
+
+
+@cache
+def scene(name: str) -> tuple[str, str]:
+    """A scene as a `data:` address, and its caption."""
+    import scenes
+
+    logger.info("making the scene %s", name)
+    kind, _, number = name.partition("-")
+    count = scenes.view_count() if number == "all" else int(number)
+    if kind == "truth":
+        words = f"**The truth**: the room as it was built, seen by {count} cameras."
+        return scenes.data_uri(scenes.true_room(count)), words
+    made, errors, trained = scenes.model_room(count)
+    words = f"**The bundled model** on {count} views: {errors}."
+    if not trained:
+        words = (
+            f"**An untrained model** on {count} views. This version bundles no trained weights, so "
+            "the picture shows only that everything runs; its shape means nothing "
+            f"({errors})."
+        )
+    return scenes.data_uri(made), words
