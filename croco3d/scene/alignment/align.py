@@ -44,12 +44,11 @@ def align(
 ) -> Scene:
     """Bring all pairs into one world and estimate a camera and a depth map an image.
 
-    The default method places the images by robust averages of the pairs' similarities, refines
-    cameras and pairs together by Gauss-Newton steps with the depths eliminated, first on a sample
-    of the pixels, then with the gradient of all, and reads the depths off in closed form. Time and
-    memory traffic grow with the number of pairs times pixels; memory holds one image's predictions
-    at a time beside the result. "adam" is first-order descent on every pixel. "pair" is the closed
-    form for two images.
+    The default places the images by robust averages of the pairs' similarities, refines cameras and
+    pairs together by Gauss-Newton steps with the depths eliminated, first on sampled pixels, then
+    with the gradient of all, and reads the depths off in closed form. Time grows with pairs times
+    pixels; memory holds one image's predictions at a time beside the result. "adam" is first-order
+    descent on every pixel. "pair" is the closed form for two images, which the default refines.
 
     The world is that of the known poses; without any it is the first image's camera, and the unit
     makes the geometric mean of the pairs' scales one. `Scene.oriented` and `Scene.centered` choose
@@ -74,37 +73,49 @@ def align(
         ValueError: For fewer than two images, images without a confident pair, pairs that leave
             the images in several groups, or known numbers that contradict each other.
     """
-    if method not in METHODS:
-        raise ValueError(f"Unknown method {method!r}. Choose None, 'adam' or 'pair'.")
-    if predictions.image_count < 2 or (method == "pair" and predictions.image_count != 2):
-        raise ValueError(
-            f"Method {method!r} got {predictions.image_count} images; 'pair' needs exactly two, "
-            "the others at least two."
-        )
+    _check_method(method, predictions.image_count)
     known = known_cameras(cameras, predictions.image_count)
     presets = read_presets(predictions, known, shared_focal)
     distance = _check_distance(known_distance, presets)
-    samples = min(max(SAMPLED_POINTS // (2 * len(predictions)), SAMPLES[0]), SAMPLES[1])
-    obs = sample_observations(predictions, samples, seed)
-    kept = _confident_pairs(predictions, obs, min_confidence)
-    if len(kept) < len(predictions):
-        predictions = predictions.select(kept)
-        obs = sample_observations(predictions, samples, seed)
+    predictions, obs = _sample_confident(predictions, min_confidence, seed)
     shapes = merge_shapes(obs, presets.principal_points, presets.focals)
     edges = measure_edges(obs, shapes)
     if method == "adam":
         state, maps = _align_adam(predictions, presets, shapes, edges, distance, progress)
     else:
+        closed = method == "pair"
         state, maps = _align_best(
-            predictions, obs, presets, shapes, edges, distance, method == "pair", progress
+            predictions, obs, presets, shapes, edges, distance, closed, progress
         )
     scene = _assemble(predictions, presets, state, maps)
-    scene.info |= {"method": method or "best", "pairs": len(kept)}
-    metric = known_distance is not None or len(presets.posed) > 1
-    scene = replace(scene, metric=metric)
+    scene.info |= {"method": method or "best", "pairs": len(predictions)}
     if known_distance is not None and distance is None:
         scene = _rescale_by_pixels(scene, known_distance, presets)
-    return scene
+    return replace(scene, metric=known_distance is not None or len(presets.posed) > 1)
+
+
+def _check_method(method: str | None, count: int) -> None:
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}. Choose None, 'adam' or 'pair'.")
+    if count < 2 or (method == "pair" and count != 2):
+        raise ValueError(
+            f"Method {method!r} got {count} images; 'pair' needs exactly two, the others at least "
+            "two."
+        )
+
+
+def _sample_confident(
+    predictions: PairPredictions, min_confidence: float, seed: int
+) -> tuple[PairPredictions, Observations]:
+    """The predictions that count, and samples of them."""
+    samples = min(max(SAMPLED_POINTS // (2 * len(predictions)), SAMPLES[0]), SAMPLES[1])
+    obs = sample_observations(predictions, samples, seed)
+    kept = _confident_pairs(predictions, obs, min_confidence)
+    if len(kept) == len(predictions):
+        return predictions, obs
+    logger.info("%d of %d pairs are confident enough", len(kept), len(predictions))
+    predictions = predictions.select(kept)
+    return predictions, sample_observations(predictions, samples, seed)
 
 
 def _align_best(
@@ -202,6 +213,11 @@ def _confident_pairs(
 def _assemble(
     predictions: PairPredictions, presets: Presets, state: State, maps: list[DenseMaps]
 ) -> Scene:
+    if not all(m.points.isfinite().all() for m in maps):
+        raise ValueError(
+            "The alignment diverged: the predictions of the pairs have nothing in common. Check "
+            "that the model and the images fit together."
+        )
     cameras = []
     for n, (width, height) in enumerate(presets.sizes):
         pose = torch.eye(4, dtype=torch.float64)
@@ -256,7 +272,7 @@ def _rescale_by_pixels(scene: Scene, known: Any, presets: Presets) -> Scene:
     matrix[:3, :3] *= metres / apart
     for n in presets.posed:
         matrix[:3, 3] = (1 - metres / apart) * scene.cameras[n].center
-    return replace(scene.transformed(matrix), metric=True)
+    return scene.transformed(matrix)
 
 
 def _seen_point(scene: Scene, image: int, u: float, v: float) -> Tensor:
