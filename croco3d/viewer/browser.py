@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from ..scene import Scene, fuse
 from ..scene.export.glb import camera_color, scene_extent
+from ..scene.rendering import oblique_camera, scene_splats
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +106,22 @@ def fill_viewer(server: Any, scene: Scene, *, max_points: int = 2_000_000) -> Vi
             "Point size", min=size / 5, max=size * 5, step=size / 20, initial_value=size
         )
         show_cameras = server.gui.add_checkbox("Show cameras", initial_value=True)
+    _stand_behind_cameras(server, scene, extent)
     handles = ViewerHandles(shown, frusta, confidence, point_size, show_cameras)
     _connect(handles, points, colors)
     return handles
+
+
+def _stand_behind_cameras(server: Any, scene: Scene, extent: float) -> None:
+    """Let visitors start with a view of the scene and of its cameras."""
+    splats = scene_splats(scene, max_points=50_000)
+    if not len(splats.points):
+        return
+    pose = oblique_camera(scene, splats, 4, 3).cam2world.numpy()
+    start = server.initial_camera
+    start.position = tuple(pose[:3, 3])
+    start.look_at = tuple(pose[:3, 3] + extent * pose[:3, 2])
+    start.up = tuple(-pose[:3, 1])
 
 
 def _connect(handles: ViewerHandles, points: NDArray, colors: NDArray) -> None:
