@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import app, convert, data, demo, evaluate, info, reconstruct, train, view
+from . import app, convert, data, demo, evaluate, export, info, reconstruct, train, view
 
-COMMANDS = (reconstruct, view, app, demo, train, evaluate, data, convert, info)
+COMMANDS = (reconstruct, view, app, demo, train, evaluate, data, convert, export, info)
 
 
 def build_app() -> typer.Typer:
