@@ -18,13 +18,15 @@ MACHINES = {  # name: (TFLOP/s, price of an hour in dollars, assumed)
     "eight H200": (8 * 0.4 * 989, 32.0),
 }
 GRAPHS = {"complete": "complete", "window of 5": "swin-5", "logarithmic": "logwin-4"}
-PAIRS_LISTED = 1000  # above this many images, complete graphs are counted, not listed
+PAIRS_LISTED = 100  # above this many images, pairs are counted from here, not listed
 
 
 def count_pairs(images: int, graph: str) -> int:
     """Counts the ordered pairs of a scene graph."""
-    if graph == "complete" and images > PAIRS_LISTED:
+    if graph == "complete":
         return images * (images - 1)
+    if images > PAIRS_LISTED:  # windows are cyclic, so that every image has the same number
+        return count_pairs(PAIRS_LISTED, graph) * images // PAIRS_LISTED
     return len(make_pairs(images, graph=graph, symmetrize=True))
 
 
