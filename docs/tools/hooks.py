@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mkdocs.plugins import event_priority
@@ -15,8 +16,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 logger = logging.getLogger("mkdocs.hooks.croco3d")
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 _CAPTION = re.compile(r"<!-- caption ((?:truth|model)-\w+) -->")
 _SOURCE = re.compile(r'src="scene:((?:truth|model)-\w+)"')
@@ -29,9 +28,7 @@ def on_files(files: Files, config: Any) -> Files:
     root = Path(config.config_file_path).parent
     for path in sorted((root / "examples").glob("*.ipynb")):
         relative = os.path.relpath(path, root)
-        files.append(
-            File(relative, str(root), config.site_dir, config.use_directory_urls)
-        )
+        files.append(File(relative, str(root), config.site_dir, config.use_directory_urls))
     return files
 
 
@@ -66,10 +63,19 @@ def model_is_trained() -> bool:
 
 
 @cache
+def _scenes() -> ModuleType:
+    """The module beside this one, which is not on the path when mkdocs runs hooks."""
+    spec = spec_from_file_location("scenes", Path(__file__).with_name("scenes.py"))
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
 def scene(name: str) -> tuple[str, str]:
     """A scene as a `data:` address, and its caption."""
-    import scenes
-
+    scenes = _scenes()
     logger.info("making the scene %s", name)
     kind, _, number = name.partition("-")
     count = scenes.view_count() if number == "all" else int(number)
