@@ -1,11 +1,14 @@
 """croco3d: 3-D from photographs with cross-view transformers.
 
 The public names are imported on first use, so that `import croco3d` and `croco3d --help` stay
-light. Importing any of them registers our configurations with transformers' auto classes.
+light. transformers' auto classes and `pipeline` know our models all the same: they are registered
+when transformers is imported, see `_registration`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ._registration import install as _install_registration
 
 __version__ = "0.1.0.dev0"
 
@@ -41,3 +44,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+_install_registration()
