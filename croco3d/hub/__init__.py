@@ -2,3 +2,7 @@
 
 from .auto import AutoCroco3D as AutoCroco3D
 from .auto import AutoEncoder as AutoEncoder
+from .cards import TrainingFacts as TrainingFacts
+from .processors import load_processor as load_processor
+from .publishing import push_adapter as push_adapter
+from .publishing import push_model as push_model

@@ -10,8 +10,9 @@ from ..modeling.croco import CrocoConfig, CrocoForPreTraining
 from ..modeling.dust3r import Dust3rConfig, Dust3rForStereo
 from ..modeling.mast3r import Mast3rConfig, Mast3rForStereo
 from ..modeling.registry import ENCODERS
-from .loading import load_pretrained
-from .sources import open_source, read_original
+from .download import fetch
+from .loading import HUB_OPTIONS, load_pretrained
+from .sources import Source, open_source, read_original
 
 MODELS: dict[type[PreTrainedConfig], type[Croco3DModel]] = {
     CrocoConfig: CrocoForPreTraining,
@@ -24,7 +25,7 @@ for _config_class, _model_class in MODELS.items():
 
 
 class AutoCroco3D:
-    """Loads whichever whole model a checkpoint holds."""
+    """Loads whichever whole model a checkpoint holds, a LoRA adapter with the model under it."""
 
     @staticmethod
     def from_config(config: PreTrainedConfig) -> Croco3DModel:
@@ -47,11 +48,16 @@ class AutoCroco3D:
             *args: as in transformers.
             **kwargs: as in transformers.
 
+        Returns:
+            the model; for a LoRA adapter, a `peft.PeftModel` around its model.
+
         Raises:
             OSError: if there is no such model.
             ValueError: if it holds something else, or is damaged.
         """
         opened = open_source(source, **_hub_options(kwargs))
+        if opened.adapter:
+            return _load_adapter(opened, *args, **kwargs)
         if opened.is_original:
             kind = type(read_original(opened)[0]).model_type
         else:
@@ -103,6 +109,28 @@ def _load(model_class: Any, opened: Any, *args: Any, **kwargs: Any) -> Any:
     return load_pretrained(model_class, load, opened, *args, **kwargs)
 
 
+def _load_adapter(opened: Source, *args: Any, **kwargs: Any) -> Any:
+    """Loads the model that an adapter was trained on, and puts the adapter on it."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ImportError(
+            f"{opened.name!r} is a LoRA adapter, which needs peft: pip install 'croco3d[train]'."
+        ) from error
+    under = opened.adapter.get("base_model_name_or_path")
+    if not under:
+        raise ValueError(
+            f"{opened.name!r} does not say which model it adapts; load that model and call "
+            "peft.PeftModel.from_pretrained(model, ...)."
+        )
+    about_adapter = ("revision", "subfolder")
+    shared = {key: value for key, value in kwargs.items() if key not in about_adapter}
+    model = AutoCroco3D.from_pretrained(
+        under, *args, revision=opened.adapter.get("revision"), **shared
+    )
+    fetch(opened.name, "adapter_model.safetensors", **opened.hub_options)
+    return PeftModel.from_pretrained(model, opened.name, **opened.hub_options)
+
+
 def _hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    names = ("revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download")
-    return {name: kwargs[name] for name in names if name in kwargs}
+    return {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}

@@ -10,12 +10,13 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from ..modeling.components import Croco3DModel
+from .download import fetch_weights
 from .known import is_restrictive
 from .sources import Source, open_source, read_original
 
 logger = logging.getLogger(__name__)
 
-_HUB_OPTIONS = (
+HUB_OPTIONS = (
     "revision",
     "token",
     "cache_dir",
@@ -47,21 +48,28 @@ def load_pretrained(
         ValueError: if it is of another kind, damaged, or its weights do not fit.
     """
     if not isinstance(source, Source):
-        hub = {key: options[key] for key in _HUB_OPTIONS if key in options}
-        source = open_source(source, **hub)
+        source = open_source(source, **{k: options[k] for k in HUB_OPTIONS if k in options})
+    if source.adapter:
+        under = source.adapter.get("base_model_name_or_path")
+        raise ValueError(
+            f"{source.name!r} holds no model but a LoRA adapter of {under!r}; "
+            "AutoCroco3D.from_pretrained loads both."
+        )
     show_license(source.name, source.license)
     wants_info = options.pop("output_loading_info", False)
+    options = {key: value for key, value in options.items() if key not in HUB_OPTIONS}
     if source.is_original:
         config, weights = read_original(source)
         config, weights = _select(model_class, config, weights, source.name)
-        config = options.pop("config", config)
-        for key in _HUB_OPTIONS:
-            options.pop(key, None)
         load_from = {"pretrained_model_name_or_path": None, "state_dict": weights}
-        options["config"] = config
+        options.setdefault("config", config)
     else:
         _check_kind(model_class, source)
-        load_from = {"pretrained_model_name_or_path": source.name}
+        if not options.get("variant"):
+            fetch_weights(source.name, **source.hub_options)
+        # What was just downloaded need not be downloaded again.
+        found = {k: v for k, v in source.hub_options.items() if k != "force_download"}
+        load_from = {"pretrained_model_name_or_path": source.name, **found}
     try:
         model, info = load(*args, **load_from, output_loading_info=True, **options)
     except SafetensorError as error:
@@ -70,6 +78,8 @@ def load_pretrained(
             "again."
         ) from error
     _check_complete(info, source.name)
+    # Adapters trained on the model record where it came from.
+    model.name_or_path = source.asked or source.name
     return (model, info) if wants_info else model
 
 

@@ -1,6 +1,7 @@
 """From a name, folder or file to a configuration and weights by our names."""
 
 import argparse
+import json
 import os
 import pickle
 from dataclasses import dataclass, field
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import resolve_revision
 
+from .download import WEIGHTS, fetch
 from .known import find_known
 from .original_configs import (
     croco_from_original,
@@ -52,11 +54,15 @@ class Source:
         name: folder, file or repository.
         config: config.json as it stands; empty for a `.pth` file.
         hub_options: `revision`, `token`, `cache_dir` and the like.
+        adapter: adapter_config.json as it stands, where it is a LoRA adapter of another model.
+        asked: the name it was asked for by, which for a bundled model is not its folder.
     """
 
     name: str
     config: dict[str, Any] = field(default_factory=dict)
     hub_options: dict[str, Any] = field(default_factory=dict)
+    adapter: dict[str, Any] = field(default_factory=dict)
+    asked: str = ""
 
     @property
     def is_pth(self) -> bool:
@@ -82,6 +88,13 @@ class Source:
         return None
 
 
+def locate(name: str) -> str:
+    """Returns the folder of a bundled model, any other name as it is."""
+    if name in BUNDLED and not Path(name).exists():
+        return str(files("croco3d") / BUNDLED[name])
+    return name
+
+
 def open_source(name: str | os.PathLike, **hub_options: Any) -> Source:
     """Finds a model and reads its configuration, not its weights.
 
@@ -95,20 +108,45 @@ def open_source(name: str | os.PathLike, **hub_options: Any) -> Source:
         ValueError: if its configuration cannot be read.
     """
     name = os.fspath(name)
-    if name in BUNDLED and not Path(name).exists():
-        name = str(files("croco3d") / BUNDLED[name])
+    if Path(name).is_file() and not Source(name).is_pth:
+        raise OSError(f"{name!r} is neither a folder with a config.json nor a .pth checkpoint.")
+    asked, name = name, locate(name)
     if Source(name).is_pth:
         if not Path(name).is_file():
             raise FileNotFoundError(f"There is no checkpoint file {name!r}.")
         return Source(name)
     options = {key: value for key, value in hub_options.items() if value is not None}
+    # Configuration and weights come from one commit, whatever is pushed in the meantime.
+    resolving = {key: options.get(key) for key in ("revision", "token", "cache_dir")}
+    revision = resolve_revision(
+        name, local_files_only=bool(options.get("local_files_only")), **resolving
+    )
+    if revision is not None:
+        options["revision"] = revision
+    path = fetch(name, "config.json", **options)
+    if path is not None:
+        return Source(name, _read_config(name, path), options, asked=asked)
+    adapter = fetch(name, "adapter_config.json", **options)
+    if adapter is None:
+        raise OSError(_without_config(name, options.get("subfolder", "")))
+    return Source(name, {}, options, json.loads(Path(adapter).read_text(encoding="utf-8")))
+
+
+def _read_config(name: str, path: str) -> dict[str, Any]:
     try:
-        config, _ = PreTrainedConfig.get_config_dict(name, **options)
+        config, _ = PreTrainedConfig.get_config_dict(path)
     except OSError as error:
-        raise OSError(_not_found(name, error)) from error
+        raise OSError(f"The config.json of {name!r} cannot be read: {error}") from error
     if not config:
-        raise OSError(_not_found(name, None))
-    return Source(name, config, options)
+        raise OSError(f"The config.json of {name!r} is empty.")
+    return config
+
+
+def _without_config(name: str, subfolder: str) -> str:
+    inside = f" (subfolder {subfolder!r})" if subfolder else ""
+    if Path(name).is_dir():
+        return f"The folder {name!r}{inside} holds no config.json that can be read."
+    return f"The repository {name!r}{inside} holds no config.json: it is no model of this kind."
 
 
 def read_original(source: Source) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
@@ -121,8 +159,9 @@ def read_original(source: Source) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
         config, weights = _read_pth(source.name)
     else:
         config = stereo_from_original(_published_options(source.config))
-        path = cached_file(source.name, "model.safetensors", **source.hub_options)
-        assert path is not None
+        path = fetch(source.name, WEIGHTS, **source.hub_options)
+        if path is None:
+            raise OSError(f"{source.name!r} holds no {WEIGHTS}.")
         weights = read_safetensors(path)
     config.license = source.license
     head: Any = config.head_config  # pyright: ignore[reportAttributeAccessIssue]
@@ -196,19 +235,3 @@ def _drop_absent(config: Any, weights: dict[str, Tensor]) -> None:
     points = getattr(config.head_config, "points_config", config.head_config)
     if hasattr(points, "keep_unused_unit"):
         points.keep_unused_unit = any(".unused_unit." in name for name in weights)
-
-
-def _not_found(name: str, error: OSError | None) -> str:
-    if Path(name).is_dir():
-        return f"The folder {name!r} holds no config.json that can be read."
-    if Path(name).exists():
-        return f"{name!r} is neither a folder with a config.json nor a .pth checkpoint."
-    offline = ""
-    if constants.is_offline_mode():
-        offline = " HF_HUB_OFFLINE is set, so nothing was downloaded: unset it."
-    detail = "" if error is None else f" ({str(error).splitlines()[0]})"
-    return (
-        f"Cannot find the model {name!r}: it is no folder or file here, and not to be had from "
-        f"the Hub.{offline} Where there is a connection, fetch it with `hf download {name}`, and "
-        f"give the folder; `croco3d-rooms` is bundled and needs none.{detail}"
-    )

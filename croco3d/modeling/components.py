@@ -72,6 +72,24 @@ class Croco3DModel(FastInference, PreTrainedModel):
 
         return load_pretrained(cls, load, pretrained_model_name_or_path, *args, **kwargs)
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Uploads the model to the Hub, a whole model with its image processor, and a card.
+
+        Args:
+            repo_id: the repository, such as "org/name".
+            **options: `private`, `token`, `revision`, `subfolder`, `max_shard_size`, `tags` and
+                what else `croco3d.hub.push_model` takes.
+
+        Returns:
+            address of the commit.
+
+        Raises:
+            OSError: if the Hub refuses.
+        """
+        from ..hub.publishing import push_model
+
+        return push_model(self, repo_id, **options)
+
     def freeze(self, *names: str) -> None:
         """Stops the training of parts of the model; all others are trained.
 

@@ -101,6 +101,17 @@ class Dust3rImageProcessor(PilBackend):
                 settings[name] = tuple(getattr(encoder, name))
         return cls(**(settings | kwargs))
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Uploads the processor alone; a card that is there stays.
+
+        Args:
+            repo_id: the repository, such as "org/name".
+            **options: as of a model's `push_to_hub`.
+        """
+        from ...hub.publishing import push_processor
+
+        return push_processor(self, repo_id, **options)
+
     def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:
         if isinstance(size, int):
             size = SizeDict(shortest_edge=size) if size == 224 else SizeDict(longest_edge=size)
