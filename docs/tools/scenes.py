@@ -82,7 +82,7 @@ def data_uri(scene: Scene) -> str:
 
 def _voxel(scene: Scene) -> float:
     """Side of cubes that leave about `MOST_POINTS` points."""
-    size = 0.01 * float(torch.cat([d[d > 0] for d in scene.depthmaps]).median())
+    size = 0.002 * float(torch.cat([d[d > 0] for d in scene.depthmaps]).median())
     while len(scene.fuse(voxel_size=size)) > MOST_POINTS:
-        size *= 1.25
+        size *= 1.12
     return size

@@ -26,9 +26,9 @@ const STYLE = `
   border-radius: 6px; overflow: hidden; background: #181b22; touch-action: none; }
 canvas { display: block; width: 100%; height: 100%; outline: none; }
 .bar { position: absolute; right: 8px; bottom: 8px; display: flex; gap: 6px; }
-button { font: 600 14px/1 system-ui, sans-serif; color: #fff; background: rgb(255 255 255 / 18%);
+button { font: 600 14px/1 system-ui, sans-serif; color: #fff; background: rgb(62 68 82 / 85%);
   border: 0; border-radius: 4px; min-width: 44px; min-height: 36px; cursor: pointer; }
-button:hover, button:focus-visible { background: rgb(255 255 255 / 36%); }
+button:hover, button:focus-visible { background: rgb(98 106 124 / 95%); }
 .state { position: absolute; inset: 0; display: grid; place-items: center; color: #cfd3dc;
   font: 15px system-ui, sans-serif; pointer-events: none; text-align: center; padding: 1em; }
 `;
@@ -129,7 +129,9 @@ class SceneView extends HTMLElement {
     this.camera.near = this.extent / 200;
     this.camera.far = this.extent * 60;
     this.camera.position.copy(this.home);
-    for (const cloud of this.clouds) cloud.material.size = this.extent / 85;
+    // Points of a surface touch when they are about as wide as they are apart.
+    const size = Math.min(this.extent / 15, (4 * this.extent) / Math.sqrt(this.pointCount || 1));
+    for (const cloud of this.clouds) cloud.material.size = size;
   }
 
   act(event) {
