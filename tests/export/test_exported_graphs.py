@@ -47,7 +47,10 @@ def check_batch(model, path, format, batch, height, width):
         assert float((value - expected[name]).norm() / expected[name].norm()) < 1e-3, name
 
 
-@pytest.mark.parametrize("head", ["linear", "dpt", "matching"])
+@pytest.mark.parametrize(
+    "head",
+    ["linear", *(pytest.param(head, marks=pytest.mark.slow) for head in ("dpt", "matching"))],
+)
 def test_onnx_of_any_head_takes_any_batch(head, tmp_path):
     model = make_model(head)
     path = export_model(model, tmp_path / "model.onnx", "onnx", (48, 64))
@@ -55,6 +58,7 @@ def test_onnx_of_any_head_takes_any_batch(head, tmp_path):
     check_batch(model, path, "onnx", 3, 48, 64)
 
 
+@pytest.mark.slow
 def test_onnx_takes_other_sizes_where_asked(tmp_path):
     model = make_model("dpt")
     path = export_model(model, tmp_path / "model.onnx", "onnx", (48, 64), dynamic_size=True)
@@ -62,7 +66,7 @@ def test_onnx_takes_other_sizes_where_asked(tmp_path):
 
 
 def test_a_torch_export_package_takes_any_batch(tmp_path):
-    model = make_model("dpt")
+    model = make_model("linear")
     path = export_model(model, tmp_path / "model.pt2", "torch-export", (48, 64))
     check_batch(model, path, "torch-export", 3, 48, 64)
 
@@ -84,8 +88,9 @@ def test_wrong_formats_and_sizes_are_named(tmp_path):
     assert set(FORMATS) == {"onnx", "torch-export", "aoti"}
 
 
-@pytest.mark.parametrize("head", ["linear", "dpt"])
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize(
+    ("head", "backend"), [("linear", "eager"), ("dpt", "eager"), ("linear", "aot_eager")]
+)
 def test_models_compile_into_one_graph(head, backend):
     model, pair = make_model(head), images(2, 48, 64)
     torch._dynamo.reset()
