@@ -29,9 +29,23 @@ def info(
 def _list() -> None:
     from croco3d.hub.known import KNOWN
 
-    width = max(len(weights.name) for weights in KNOWN)
-    for weights in KNOWN:
-        typer.echo(f"{weights.name:{width}}  {weights.model:19}  {weights.license}  {weights.note}")
+    rows = [("name", "model", "parameters", "size", "revision", "licence", "what it is")]
+    rows += [
+        (
+            weights.name,
+            weights.model,
+            f"{weights.parameters / 1e6:.1f} M",
+            f"{weights.size / 1e9:.2f} GB",
+            weights.revision or "-",
+            weights.license,
+            weights.note,
+        )
+        for weights in KNOWN
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
 
 
 def _describe(model: Any, size: str | None) -> list[str]:

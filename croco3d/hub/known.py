@@ -13,59 +13,73 @@ class KnownWeights:
     Attributes:
         name: repository on the Hub, or file name of a `.pth`.
         model: what it holds.
-        license: licence of the weights, as the Hub names it.
         note: what distinguishes it.
+        parameters: how many; a test counts them in the published architecture.
+        license: licence of the weights, as the Hub names it.
+        revision: of the repository; its authors tag none, so it is the branch. `None` for a file.
     """
 
     name: str
     model: str
-    license: str
     note: str
+    parameters: int
+    license: str = NON_COMMERCIAL
+    revision: str | None = "main"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights in float32, as published; a file may hold more beside them."""
+        return 4 * self.parameters
 
 
 KNOWN = (
     KnownWeights(
         "naver/DUSt3R_ViTLarge_BaseDecoder_224_linear",
         "Dust3rForStereo",
-        NON_COMMERCIAL,
         "224x224, linear heads",
+        532_342_016,
     ),
     KnownWeights(
         "naver/DUSt3R_ViTLarge_BaseDecoder_512_linear",
         "Dust3rForStereo",
-        NON_COMMERCIAL,
         "512 in five aspect ratios, linear heads",
+        532_342_016,
     ),
     KnownWeights(
         "naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt",
         "Dust3rForStereo",
-        NON_COMMERCIAL,
         "512 in five aspect ratios, DPT heads; the usual choice",
+        571_170_440,
     ),
     KnownWeights(
         "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
         "Mast3rForStereo",
-        NON_COMMERCIAL,
         "512, DPT heads and descriptors, metric scale",
+        688_638_088,
     ),
-    KnownWeights("CroCo.pth", "CrocoForPreTraining", NON_COMMERCIAL, "v1, ViT-B, small decoder"),
+    KnownWeights(
+        "CroCo.pth", "CrocoForPreTraining", "v1, ViT-B, small decoder", 120_076_288, revision=None
+    ),
     KnownWeights(
         "CroCo_V2_ViTBase_SmallDecoder.pth",
         "CrocoForPreTraining",
-        NON_COMMERCIAL,
         "v2, ViT-B, small decoder",
+        120_076_288,
+        revision=None,
     ),
     KnownWeights(
         "CroCo_V2_ViTBase_BaseDecoder.pth",
         "CrocoForPreTraining",
-        NON_COMMERCIAL,
         "v2, ViT-B, base decoder",
+        200_269_824,
+        revision=None,
     ),
     KnownWeights(
         "CroCo_V2_ViTLarge_BaseDecoder.pth",
         "CrocoForPreTraining",
-        NON_COMMERCIAL,
         "v2, ViT-L, base decoder; what DUSt3R starts from",
+        417_918_720,
+        revision=None,
     ),
 )
 
