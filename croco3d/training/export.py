@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .facts import training_facts
 from .optimizers import masters_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def finish(run: "Run") -> None:
         model: Any = type(_plain(accelerator.unwrap_model(run.model)))
         logger.info("uploading %s to %s", run.output / "last", saving.push_to_hub)
         trained = model.from_pretrained(run.output / "last")
-        trained.push_to_hub(saving.push_to_hub, private=saving.private)
+        facts = training_facts(run)
+        trained.push_to_hub(saving.push_to_hub, private=saving.private, facts=facts)
     accelerator.end_training()
 
 
