@@ -5,7 +5,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 from safetensors.torch import load_file
@@ -132,6 +132,26 @@ def furnish(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         save_original(tiny_dust3r(), target)
     save_original(tiny_croco(), folder / CROCO)
+
+
+class LocalHub:
+    """Stands in for `HfApi`: repositories are folders of the working directory."""
+
+    def __init__(self, token=None) -> None:
+        self.token = token
+
+    def create_repo(self, repo_id, private=None, exist_ok=False):
+        """Name the repository in full."""
+        return SimpleNamespace(repo_id=repo_id)
+
+    def file_exists(self, repo_id, filename, revision=None):
+        """Tell whether a repository holds a file."""
+        return Path(repo_id, filename).is_file()
+
+    def upload_folder(self, repo_id, folder_path, **_):
+        """Copy a folder into the repository."""
+        shutil.copytree(folder_path, repo_id, dirs_exist_ok=True)
+        return repo_id
 
 
 class RoomOracle:

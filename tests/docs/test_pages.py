@@ -8,7 +8,7 @@ import shutil
 import pytest
 import typer
 import yaml
-from pages import DOCS, ROOT, RoomOracle, blocks_of, furnish, markdown_pages, run_python
+from pages import DOCS, ROOT, LocalHub, RoomOracle, blocks_of, furnish, markdown_pages, run_python
 
 from croco3d.cli.program import build_app
 from croco3d.hub.known import KNOWN
@@ -37,6 +37,7 @@ def workplace(furnished, tmp_path, monkeypatch):
     """A folder with photographs and weights; components registered by a page go with it."""
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("croco3d.hub.publishing.HfApi", LocalHub)
     oracle = RoomOracle(Dust3rForStereo)
     monkeypatch.setattr(Dust3rForStereo, "decode", lambda *args, **kw: oracle(*args, **kw))
     for registry in (ENCODERS, DECODERS, HEADS):
