@@ -50,8 +50,15 @@ def known_weights() -> str:
     """The table of published checkpoints."""
     from croco3d.hub.known import KNOWN
 
-    rows = ["| Weights | Class | Licence of the weights | What |", "|---|---|---|---|"]
-    rows += [f"| `{w.name}` | `{w.model}` | {w.license} | {w.note} |" for w in KNOWN]
+    rows = [
+        "| Weights | Class | Parameters | Size | Revision | Licence of the weights | What |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| `{w.name}` | `{w.model}` | {w.parameters / 1e6:.1f} M | {w.size / 1e9:.2f} GB | "
+        f"{w.revision or '-'} | {w.license} | {w.note} |"
+        for w in KNOWN
+    ]
     return "\n".join(rows)
 
 
