@@ -27,7 +27,8 @@ def demo(
     model, trained = demo_model()
     if not trained:
         typer.echo(UNTRAINED, err=True)
-    for count in (2, 4):
+    # Untrained predictions of more pairs have nothing in common that could be aligned.
+    for count in (2, 4) if trained else (2,):
         scene = reconstruct(demo_views(count), model=model)
         errors = demo_errors(scene)
         name = output / f"room_{count}_views"
