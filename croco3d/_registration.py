@@ -63,8 +63,9 @@ class _Registrar(MetaPathFinder):
     def register(self) -> None:
         """Registers us with every module of transformers that has been imported by now."""
         while ready := [name for name in self.pending if name in sys.modules]:
-            for name in ready:
-                import_module(self.pending.pop(name))
+            # What is imported here may itself end an outermost import, and come back here.
+            for module in [self.pending.pop(name) for name in ready]:
+                import_module(module)
 
 
 def install() -> None:

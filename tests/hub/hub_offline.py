@@ -9,8 +9,11 @@ import sys
 
 def main() -> None:
     from transformers import AutoConfig, AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
 
     import croco3d
+
+    assert "stereo-reconstruction" in PIPELINE_REGISTRY.get_supported_tasks()
 
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert type(AutoConfig.from_pretrained("org/room")).__name__ == "Dust3rConfig"
