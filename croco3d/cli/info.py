@@ -21,8 +21,9 @@ def info(
     if model is None:
         raise typer.BadParameter("name a model, or pass --list.")
     from croco3d.hub import AutoCroco3D
+    from croco3d.hub.convert import merged
 
-    for line in _describe(AutoCroco3D.from_pretrained(model), size):
+    for line in _describe(merged(AutoCroco3D.from_pretrained(model)), size):
         typer.echo(line)
 
 

@@ -23,7 +23,8 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, layout: str = 
     """Rewrites a checkpoint in another layout.
 
     Args:
-        source: whatever `AutoCroco3D.from_pretrained` takes.
+        source: whatever `AutoCroco3D.from_pretrained` takes; a LoRA adapter is merged into its
+            model.
         target: folder to write; for "original", a path that ends in `.pth` gives the layout of
             the original training code, any other the one of the original Hub repositories.
         layout: "croco3d" (ours) or "original".
@@ -37,7 +38,7 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, layout: str = 
     if layout not in ("croco3d", "original"):
         raise ValueError(f"Unknown layout {layout!r}: choose 'croco3d' or 'original'.")
     target = Path(target)
-    model = AutoCroco3D.from_pretrained(source)
+    model = merged(AutoCroco3D.from_pretrained(source))
     if layout == "original":
         return save_original(model, target)
     if target.suffix in (".pth", ".pt"):
@@ -45,6 +46,11 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, layout: str = 
     with atomic_folder(target) as folder:
         model.save_pretrained(folder)
     return target
+
+
+def merged(model: Any) -> Croco3DModel:
+    """Returns a model as it is, and a LoRA adapter's model with the adapter merged in."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def save_original(model: Croco3DModel, target: str | os.PathLike) -> Path:

@@ -82,10 +82,20 @@ class Source:
             return known.license
         if self.config.get("license"):
             return self.config["license"]
-        card = Path(self.name) / "README.md"
-        if card.is_file():
-            return ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
-        return None
+        card = None if self.is_pth else self._card()
+        if card is None:
+            return None
+        return ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
+
+    def _card(self) -> str | None:
+        options = dict(self.hub_options)
+        for name in ("subfolder", "force_download"):
+            options.pop(name, None)
+        try:
+            return fetch(self.name, "README.md", **options)
+        except OSError:
+            # Without a connection, a model that is in the cache loads without its card.
+            return None
 
 
 def locate(name: str) -> str:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 HERE = Path(__file__).parent
 STEPS = {}
@@ -29,7 +30,6 @@ def bare_import_is_light_and_registers(w):
     from transformers import AutoConfig
 
     assert AutoConfig.for_model("croco3d_dust3r").model_type == "croco3d_dust3r"
-    # Nothing is watched once everything is registered.
     from transformers import AutoImageProcessor, pipeline  # noqa: F401
     from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -87,6 +87,7 @@ def single_component(w):
     w.equal(AutoModel.from_pretrained("org/decoder"), w.model.decoder)
     card = w.hub.repos["org/decoder"].files("main")["README.md"].decode()
     assert "library_name: croco3d" in card and 'AutoModel.from_pretrained("org/decoder")' in card
+    w.equal(type(w.model.decoder).from_pretrained("org/room"), w.model.decoder)
     files = set(w.hub.repos["org/decoder"].files("main"))
     assert "preprocessor_config.json" not in files
 
@@ -109,8 +110,9 @@ def lora_adapter(w):
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from croco3d import AutoCroco3D, Dust3rForStereo
+    from croco3d import AutoCroco3D, Dust3rForStereo, reconstruct
     from croco3d.hub import push_adapter
+    from croco3d.hub.convert import convert
 
     base = AutoCroco3D.from_pretrained("org/room")
     tuned = get_peft_model(base, LoraConfig(r=2, target_modules=["query", "value"])).eval()
@@ -128,6 +130,12 @@ def lora_adapter(w):
         expected = tuned(*images).pointmap2
         assert torch.equal(again(*images).pointmap2, expected)
         assert not torch.equal(w.model(*images).pointmap2, expected)
+    convert("org/adapter", w.path / "merged")
+    with torch.no_grad():
+        merged = Dust3rForStereo.from_pretrained(w.path / "merged").eval()(*images).pointmap2
+    torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
+    photographs = [torch.randint(256, (60, 80, 3), dtype=torch.uint8).numpy() for _ in range(2)]
+    assert len(reconstruct(photographs, model="org/adapter").cameras) == 2
     w.fails(ValueError, "holds no model but a LoRA adapter", Dust3rForStereo, "org/adapter")
 
 
@@ -171,12 +179,14 @@ def published_layout(w):
     folder = synth.write_hub(case, w.path / "published")
     w.hub.add("org/published", folder, prefix="inner/")
     repo = w.hub.repos["org/published"]
+    repo.commit("main", {"README.md": b"---\nlicense: cc-by-nc-4.0\n---\n"})
     repo.branches["v1"] = repo.branches["main"]
     repo.commit("main", {"inner/config.json": b"{}", "inner/model.safetensors": b""})
     options = {"subfolder": "inner", "revision": "v1"}
     model = Dust3rForStereo.from_pretrained("org/published", **options)
     w.equal(AutoEncoder.from_pretrained("org/published", **options), model.encoder)
     assert model.name_or_path == "org/published"
+    assert model.config.license == "cc-by-nc-4.0"
     repo.private = True
     options |= {"token": False, "cache_dir": w.path / "nothing-yet"}
     w.fails(OSError, "private or gated", Dust3rForStereo, "org/published", **options)
@@ -194,6 +204,9 @@ def private_repository(w):
             OSError, r"refuses access to 'org/secret' \(401\).*hf auth login",
             AutoCroco3D, "org/secret", token=token, cache_dir=w.path / "elsewhere",
         )  # fmt: skip
+    w.hub.repos["org/secret"].gated = True
+    elsewhere = {"token": w.token, "cache_dir": w.path / "elsewhere"}
+    w.fails(OSError, r"refuses .*\(403\).*gated", AutoCroco3D, "org/secret", **elsewhere)
     w.fails_to_push(OSError, r"refuses to write to 'org/x' \(401\)", w.model, "org/x", token=False)
     assert "org/x" not in w.hub.repos
 
@@ -314,6 +327,28 @@ class Workplace:
             raise AssertionError(f"nothing was raised; expected {pattern!r}")
 
 
+@step
+def unreachable_hub(w):
+    """The last step, after the server has gone."""
+    from huggingface_hub import close_session
+
+    from croco3d import AutoCroco3D
+
+    close_session()
+    w.equal(AutoCroco3D.from_pretrained("org/room"), w.model)
+    fetched = "the Hub cannot be reached.*hf download org/new"
+    w.fails(OSError, fetched, AutoCroco3D, "org/new")
+
+
+def attempt(function, work) -> str:
+    """Returns what went wrong, with its traceback."""
+    try:
+        function(work)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
 def main(path: Path) -> None:
     sys.path.insert(0, str(HERE))
     import hub_stub
@@ -324,23 +359,24 @@ def main(path: Path) -> None:
         work = Workplace(path, hub, hub_stub.TOKEN)
         results = {}
         for name, function in STEPS.items():
-            try:
-                function(work)
-                results[name] = ""
-            except Exception:
-                results[name] = traceback.format_exc()
+            if function is unreachable_hub:
+                break
+            results[name] = attempt(function, work)
             if name == "bare_import_is_light_and_registers":
                 quicken_retries()
+    results["unreachable_hub"] = attempt(unreachable_hub, work)
     (path / "results.json").write_text(json.dumps(results))
 
 
 def quicken_retries() -> None:
-    """Downloads are retried after a second each; nothing here gets better by waiting."""
+    """Requests are retried after seconds of waiting; nothing here gets better by it."""
     import time
 
     from huggingface_hub import file_download
+    from huggingface_hub.utils import _http
 
-    file_download.time = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+    impatient: Any = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+    file_download.time = _http.time = impatient
 
 
 if __name__ == "__main__":

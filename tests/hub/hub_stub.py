@@ -16,6 +16,7 @@ TOKEN = "hf_" + "a" * 34
 @dataclass
 class Repo:
     private: bool = False
+    gated: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
@@ -162,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self._repo(name)
         if repo is None:
             return None
+        if repo.gated:
+            return self._error(403, "GatedRepo")
         sha = repo.sha(revision)
         if sha is None:
             return self._error(404, "RevisionNotFound")
