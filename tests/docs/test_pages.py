@@ -1,6 +1,5 @@
 """Every code block of README and documentation runs, parses, or names what exists."""
 
-import json
 import re
 import shlex
 import shutil
@@ -15,7 +14,7 @@ from croco3d.hub.known import KNOWN
 from croco3d.modeling.dust3r import Dust3rForStereo
 from croco3d.modeling.registry import DECODERS, ENCODERS, HEADS
 
-LANGUAGES = {"python", "bash", "yaml", "json", "toml", "markdown", "text"}
+LANGUAGES = {"python", "bash", "yaml", "toml", "markdown", "text"}
 # Programs of others that pages may call; ours are checked option by option.
 OTHERS = {"pip", "git", "hf", "docker", "cd", "npm", "mkdocs", "mike", "pre-commit", "ruff"}
 
@@ -142,13 +141,6 @@ def test_run_configurations_parse(name, tmp_path):
             path = tmp_path / "run.yaml"
             path.write_text(block.code)
             load_config(path)
-
-
-@pytest.mark.parametrize("name", with_language("json"))
-def test_json_blocks_parse(name):
-    for block in blocks_of(PAGES[name]):
-        if block.language == "json":
-            json.loads(block.code)
 
 
 @pytest.mark.parametrize("name", PAGES)
