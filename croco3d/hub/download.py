@@ -128,7 +128,10 @@ def explain(
             why = "not in the cache, and local_files_only forbids downloading: leave it out, or"
         else:
             why = "the Hub cannot be reached: check the connection, or"
-        return f"{nowhere} {why} fetch it where there is one with `hf download {name}`."
+        return (
+            f"{nowhere} {why} fetch it where there is one with `hf download {name}`; "
+            "`croco3d-rooms` is bundled and needs none."
+        )
     what = str(error).strip().splitlines()
     return (
         f"The download of {name!r} failed ({what[0] if what else type(error).__name__}); nothing "
