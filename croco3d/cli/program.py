@@ -96,6 +96,9 @@ def _messages(debug: bool) -> Iterator[None]:
     """Send what the package has to say to stderr, a line each."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not debug:
+        # Its retries would bury the one sentence that says what happened.
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     root, ours = logging.getLogger(), logging.getLogger("croco3d")
