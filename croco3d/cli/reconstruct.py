@@ -20,9 +20,7 @@ def reconstruct(
     ],
     model: Annotated[
         str,
-        typer.Option(
-            "--model", "-m", help="Repository, folder or .pth file; croco3d-rooms is bundled."
-        ),
+        typer.Option("--model", "-m", help="Repository on the Hub, folder, or original .pth file."),
     ] = DEFAULT_MODEL,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write: .glb, .ply or .npz.")

@@ -129,8 +129,8 @@ def explain(
         else:
             why = "the Hub cannot be reached: check the connection, or"
         return (
-            f"{nowhere} {why} fetch it where there is one with `hf download {name}`; "
-            "`croco3d-rooms` is bundled and needs none."
+            f"{nowhere} {why} fetch it where there is a connection with `hf download {name}` and "
+            "name its folder."
         )
     what = str(error).strip().splitlines()
     return (

@@ -99,10 +99,20 @@ class Source:
 
 
 def locate(name: str) -> str:
-    """Returns the folder of a bundled model, any other name as it is."""
-    if name in BUNDLED and not Path(name).exists():
-        return str(files("croco3d") / BUNDLED[name])
-    return name
+    """Returns the folder of a bundled model, any other name as it is.
+
+    Raises:
+        FileNotFoundError: if this version comes without the model's weights.
+    """
+    if name not in BUNDLED or Path(name).exists():
+        return name
+    folder = files("croco3d") / BUNDLED[name]
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"This version of croco3d comes without the weights of {name!r}; name a repository, "
+            "a folder or a .pth file."
+        )
+    return str(folder)
 
 
 def open_source(name: str | os.PathLike, **hub_options: Any) -> Source:

@@ -99,7 +99,7 @@ def test_weights_that_cannot_be_had_offline(run, tmp_path):
     assert code == 1
     last = err.splitlines()[-1]
     assert "nobody/nothing" in last
-    assert "croco3d-rooms" in last
+    assert "hf download nobody/nothing" in last
     assert "HF_HUB_OFFLINE is set" in last
 
 
