@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from croco3d.losses.base import LossResult, full_precision, masked_mean
+from croco3d.modeling.croco.pixels import normalize_patches
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class MaskedPixelLoss:
         with full_precision(prediction):
             target = target.float()
             if self.norm_pix:
-                mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
-                target = (target - mean) / (variance + 1e-6).sqrt()
+                target = normalize_patches(target)
             error = (prediction.float() - target).square().mean(-1)
             counted = mask if self.masked_only and mask is not None else torch.ones_like(error) > 0
             loss = masked_mean(error, counted.bool())
