@@ -12,7 +12,7 @@ from ..modeling.mast3r import Mast3rConfig, Mast3rForStereo
 from ..modeling.registry import ENCODERS
 from .download import fetch
 from .loading import HUB_OPTIONS, load_pretrained
-from .sources import Source, open_source, read_original
+from .sources import Source, open_source
 
 MODELS: dict[type[PreTrainedConfig], type[Croco3DModel]] = {
     CrocoConfig: CrocoForPreTraining,
@@ -59,7 +59,7 @@ class AutoCroco3D:
         if opened.adapter:
             return _load_adapter(opened, *args, **kwargs)
         if opened.is_original:
-            kind = type(read_original(opened)[0]).model_type
+            kind = type(opened.original[0]).model_type
         else:
             kind = opened.config.get("model_type")
         classes = {config.model_type: model for config, model in MODELS.items()}

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 from ..modeling.components import Croco3DModel
 from .download import fetch_weights
 from .known import is_restrictive
-from .sources import Source, open_source, read_original
+from .sources import Source, open_source
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def load_pretrained(
     wants_info = options.pop("output_loading_info", False)
     options = {key: value for key, value in options.items() if key not in HUB_OPTIONS}
     if source.is_original:
-        config, weights = read_original(source)
+        config, weights = source.original
         config, weights = _select(model_class, config, weights, source.name)
         load_from = {"pretrained_model_name_or_path": None, "state_dict": weights}
         options.setdefault("config", config)

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,11 @@ class Source:
     def is_original(self) -> bool:
         """Whether it is in one of the published layouts."""
         return self.is_pth or is_original(self.config)
+
+    @cached_property
+    def original(self) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
+        """What `read_original` reads, once: finding out the kind of a model reads all of it."""
+        return read_original(self)
 
     @property
     def license(self) -> str | None:
