@@ -7,6 +7,7 @@ from torch import Tensor
 
 from croco3d.evaluation.estimates import Sample, StereoEstimate, single_target
 from croco3d.geometry import depth_to_pointmap
+from croco3d.losses import StereoTarget
 from croco3d.losses.pointmap import normalise_points
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
@@ -16,45 +17,68 @@ class MeanPointmap:
     """The mean of the true pointmaps, each pair divided by its mean distance to camera 1.
 
     It is fitted to the very pairs that are evaluated, which flatters it if anything. Its cameras
-    are not told.
+    are not told. Different image sizes have means of their own.
+
+    Attributes:
+        sums: for each pair of image sizes, over the pixels of view 1 and then of view 2, sums of
+            points and counts of valid ones, `(N, 4)` float64 on the CPU.
     """
 
     name = "mean pointmap"
 
     def __init__(self) -> None:
-        self._sums: dict[Shapes, list[Tensor]] = {}
+        self.sums: dict[Shapes, Tensor] = {}
 
     def fit(self, samples: Iterable[Sample]) -> "MeanPointmap":
-        """Add pairs to the mean; different image sizes have means of their own."""
+        """Add pairs to the mean."""
         for sample in samples:
-            target = single_target(sample)
-            view1, view2 = target.in_camera1()
-            valid = torch.cat((target.valid1.flatten(1), target.valid2.flatten(1)), dim=1)
-            points = torch.cat((view1.flatten(1, 2), view2.flatten(1, 2)), dim=1)
-            points = normalise_points(points, valid, "avg_dis").double()
-            sums = self._sums.setdefault(_shapes(sample), [points[0] * 0, valid[0].double() * 0])
-            sums[0] += points[0]
-            sums[1] += valid[0]
+            self.add(single_target(sample))
         return self
+
+    def add(self, target: StereoTarget) -> None:
+        """Add a batch of pairs to the mean."""
+        view1, view2 = target.in_camera1()
+        valid = torch.cat((target.valid1.flatten(1), target.valid2.flatten(1)), dim=1)
+        points = torch.cat((view1.flatten(1, 2), view2.flatten(1, 2)), dim=1)
+        points = normalise_points(points, valid, "avg_dis")
+        sums = torch.cat((points, valid[..., None]), dim=-1).double().sum(0).cpu()
+        self.merge({_shapes(target.valid1[0], target.valid2[0]): sums})
+
+    def merge(self, sums: dict[Shapes, Tensor]) -> None:
+        """Add the sums of another mean, such as another process's."""
+        for shapes, more in sums.items():
+            self.sums[shapes] = self.sums[shapes] + more if shapes in self.sums else more
+
+    def maps(self, shapes: Shapes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The mean for images of these sizes.
+
+        Returns:
+            Pointmaps `(H1, W1, 3)` and `(H2, W2, 3)`, and where any pair had points, bool
+            `(H1, W1)` and `(H2, W2)`.
+
+        Raises:
+            ValueError: no pair of these sizes was added.
+        """
+        if shapes not in self.sums:
+            raise ValueError(f"No pair of sizes {shapes} was fitted.")
+        total, count = self.sums[shapes][:, :3], self.sums[shapes][:, 3]
+        mean = (total / count.clamp(min=1)[:, None]).float()
+        (height1, width1), (height2, width2) = shapes
+        pixels1 = height1 * width1
+        return (
+            mean[:pixels1].view(height1, width1, 3),
+            mean[pixels1:].view(height2, width2, 3),
+            count[:pixels1].view(height1, width1) > 0,
+            count[pixels1:].view(height2, width2) > 0,
+        )
 
     def __call__(self, sample: Sample) -> StereoEstimate:
         """The mean for images of that size."""
-        shapes = _shapes(sample)
-        if shapes not in self._sums:
-            raise ValueError(f"No pair of sizes {shapes} was fitted.")
-        total, count = self._sums[shapes]
-        mean = (total / count.clamp(min=1)[:, None]).float()
-        pixels1 = shapes[0][0] * shapes[0][1]
-        return StereoEstimate(
-            pointmap1=mean[:pixels1].view(*shapes[0], 3),
-            pointmap2=mean[pixels1:].view(*shapes[1], 3),
-            known1=count[:pixels1].view(shapes[0]) > 0,
-            known2=count[pixels1:].view(shapes[1]) > 0,
-        )
+        return StereoEstimate(*self.maps(_shapes(sample["valid1"], sample["valid2"])))
 
 
-def _shapes(sample: Sample) -> Shapes:
-    return tuple(sample["valid1"].shape), tuple(sample["valid2"].shape)
+def _shapes(valid1: Tensor, valid2: Tensor) -> Shapes:
+    return tuple(valid1.shape), tuple(valid2.shape)
 
 
 class ConstantDepth:

@@ -1,6 +1,7 @@
-"""Pictures of one pair: images, depth as it is and as it was estimated, confidence."""
+"""Pictures of pairs: images, depth as it is and as it was estimated, confidence."""
 
 import os
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ def draw_pair(estimate: StereoEstimate, sample: Sample, caption: str) -> Picture
     rows = []
     for view in range(2):
         panels = [
-            _image(sample[f"pixel_values{view + 1}"]),
+            image(sample[f"pixel_values{view + 1}"]),
             colour(true[view], low, high, valid[view]),
             colour(scale * found[view], low, high, found[view].isfinite()),
         ]
@@ -49,7 +50,13 @@ def draw_pair(estimate: StereoEstimate, sample: Sample, caption: str) -> Picture
             spread = confidence.float().log()
             panels.append(colour(spread, float(spread.min()), float(spread.max())))
         rows.append(panels)
-    return _captioned(_grid(rows), caption)
+    return _captioned(grid(rows), caption)
+
+
+def image(pixel_values: Tensor) -> Picture:
+    """Network input `(3, H, W)` in [-1, 1] as RGB `(H, W, 3)`."""
+    levels = ((pixel_values.detach().float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+    return levels.permute(1, 2, 0).cpu().numpy()
 
 
 def colour(values: Tensor, low: float, high: float, mask: Tensor | None = None) -> Picture:
@@ -62,19 +69,8 @@ def colour(values: Tensor, low: float, high: float, mask: Tensor | None = None) 
     return np.asarray(picture, dtype=np.uint8)
 
 
-def save_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
-    """Write an RGB picture as PNG."""
-    with atomic_path(path) as temporary:
-        encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-        temporary.write_bytes(encoded.tobytes())
-
-
-def _image(pixel_values: Tensor) -> Picture:
-    levels = ((pixel_values.float() + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
-    return levels.permute(1, 2, 0).cpu().numpy()
-
-
-def _grid(rows: list[list[Picture]]) -> Picture:
+def grid(rows: Sequence[Sequence[Picture]]) -> Picture:
+    """Pictures in rows on white, each cell as large as the largest of them."""
     height = max(panel.shape[0] for row in rows for panel in row) + GAP
     width = max(panel.shape[1] for row in rows for panel in row) + GAP
     sheet = np.full((height * len(rows), width * max(map(len, rows)), 3), 255, dtype=np.uint8)
@@ -83,6 +79,13 @@ def _grid(rows: list[list[Picture]]) -> Picture:
             top, left = i * height, j * width
             sheet[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
     return sheet
+
+
+def save_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
+    """Write an RGB picture as PNG."""
+    with atomic_path(path) as temporary:
+        encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        temporary.write_bytes(encoded.tobytes())
 
 
 def _captioned(picture: Picture, caption: str) -> Picture:

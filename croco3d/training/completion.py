@@ -9,11 +9,11 @@ from accelerate.utils import extract_model_from_parallel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from croco3d.evaluation.pictures import grid, image
 from croco3d.losses import LossResult
 from croco3d.modeling.layers import unpatchify
 from croco3d.modeling.outputs import CompletionOutput
 
-from . import pictures
 from .tasks import Batch, Task, first_samples
 
 
@@ -68,7 +68,7 @@ class CompletionTask(Task, name="completion"):
         filled = unpatchify(torch.where(hidden, found, outputs.target), patch, cells)
         columns = (some["pixel_values1"], shown, filled, some["pixel_values2"])
         rows = zip(*columns, strict=True)
-        return pictures.grid([[pictures.image(panel) for panel in row] for row in rows])
+        return grid([[image(panel) for panel in row] for row in rows])
 
 
 def _normalises(model: nn.Module) -> bool:

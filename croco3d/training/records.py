@@ -4,8 +4,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
+from croco3d.evaluation.pictures import save_picture
 from croco3d.files import atomic_path
 
 from . import options
@@ -65,8 +64,7 @@ def draw(run: "Run", batch: "Batch") -> None:
     picture = run.config.task.picture(run.model, batch, count)
     if not run.accelerator.is_main_process:
         return
-    with atomic_path(run.output / "pictures" / f"step-{run.step:08d}.png") as temporary:
-        Image.fromarray(picture).save(temporary)
+    save_picture(picture, run.output / "pictures" / f"step-{run.step:08d}.png")
     log_picture(run.accelerator.trackers, "predictions", picture, run.step)
 
 

@@ -10,12 +10,13 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from croco3d.evaluation import MeanPointmap, StereoEstimate, pointmap_error
+from croco3d.evaluation.pictures import draw_pair, grid
 from croco3d.geometry import pose_from_pointmaps, relative_pose, rotation_angle
-from croco3d.losses import LossResult, PointmapLoss, StereoTarget
+from croco3d.losses import LossResult, StereoTarget
 from croco3d.modeling.outputs import StereoOutput
 
-from . import pictures
-from .tasks import Batch, Task, batch_size, first_samples
+from .tasks import Batch, Task, batch_size, first_samples, to_device
 from .terms import ConfidenceTerm, LossTerm, combine
 
 
@@ -55,20 +56,21 @@ class StereoTask(Task, name="stereo"):
         return metrics
 
     def picture(self, model: nn.Module, batch: Batch, count: int) -> NDArray[np.uint8]:
-        """Draw images, true and predicted depth, and confidence, one pair a row."""
-        some = first_samples(batch, min(2 * count, batch_size(batch)))
-        outputs = self._predict(model, some)
+        """Draw images, true and predicted depth, and confidence, one pair below the other."""
         every = 2 if self.symmetrize else 1
-        rows = range(0, batch_size(some), every)
-        return pictures.grid([_row(some, outputs, i) for i in rows][:count])
+        some = first_samples(batch, min(every * count, batch_size(batch)))
+        outputs = self._predict(model, some)
+        return grid([[_drawn(some, outputs, i)] for i in range(0, batch_size(some), every)])
 
     def baselines(self, batches: Callable[[], Iterable[Batch]]) -> dict[str, Tensor]:
         """Measure the mean pointmap of the validation pairs themselves."""
         mean = MeanPointmap()
         for batch in batches():
             mean.add(StereoTarget.from_batch(batch))
-        mean.share()
-        errors = [mean.errors(StereoTarget.from_batch(batch)) for batch in batches()]
+        own, mean.sums = mean.sums, {}
+        for sums in gather_object([own]):
+            mean.merge(sums)
+        errors = [_errors_of_mean(mean, StereoTarget.from_batch(batch)) for batch in batches()]
         return {f"{name}_mean": torch.cat([e[name] for e in errors]) for name in errors[0]}
 
     def _predict(
@@ -86,10 +88,15 @@ class StereoTask(Task, name="stereo"):
 
 def pointmap_errors(outputs: StereoOutput, target: StereoTarget) -> dict[str, Tensor]:
     """Mean normalised distance between predicted and true points of each sample, `(B,)`."""
-    errors = PointmapLoss().pixel_errors(outputs, target)
-    view1 = mean_where(errors.view1, target.valid1)
-    view2 = mean_where(errors.view2, target.valid2)
-    return {"pointmap": (view1 + view2) / 2, "pointmap1": view1, "pointmap2": view2}
+    assert outputs.pointmap1 is not None and outputs.pointmap2 is not None
+    error = pointmap_error(
+        outputs.pointmap1,
+        outputs.pointmap2,
+        *target.in_camera1(),
+        target.valid1,
+        target.valid2,
+    )
+    return {"pointmap": error.mean, "pointmap1": error.view1, "pointmap2": error.view2}
 
 
 def rotation_errors(outputs: StereoOutput, batch: Batch) -> dict[str, Tensor]:
@@ -112,80 +119,22 @@ def rotation_errors(outputs: StereoOutput, batch: Batch) -> dict[str, Tensor]:
     return metrics
 
 
-class MeanPointmap:
-    """The mean of true pointmaps: the best prediction that does not look at its images.
-
-    Its mean is that of the very pairs it is measured on, so that it is, if anything, too good.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[tuple, Tensor] = {}
-
-    def add(self, target: StereoTarget) -> None:
-        """Take up a batch: sums of points and counts of valid ones, for each pair of sizes."""
-        points = _normalised(target)
-        valid = (target.valid1, target.valid2)
-        sums = [
-            torch.cat((p * v[..., None], v[..., None]), dim=-1).double().sum(0).flatten(0, 1)
-            for p, v in zip(points, valid, strict=True)
-        ]
-        key = (tuple(target.valid1.shape[1:]), tuple(target.valid2.shape[1:]))
-        both = torch.cat(sums).cpu()
-        self._sums[key] = self._sums[key] + both if key in self._sums else both
-
-    def share(self) -> None:
-        """Add up what all processes have taken up."""
-        merged: dict[tuple, Tensor] = {}
-        for sums in gather_object([self._sums]):
-            for key, value in sums.items():
-                merged[key] = merged[key] + value if key in merged else value
-        self._sums = merged
-
-    def errors(self, target: StereoTarget) -> dict[str, Tensor]:
-        """Measure the mean against a batch, as `pointmap_errors` does."""
-        batch, *size1 = target.valid1.shape
-        size2 = target.valid2.shape[1:]
-        sums = self._sums[(tuple(size1), tuple(size2))].to(target.pointmap1.device)
-        mean = (sums[:, :3] / sums[:, 3:].clamp(min=1)).float()
-        count = size1[0] * size1[1]
-        outputs = StereoOutput(
-            pointmap1=mean[:count].view(1, *size1, 3).expand(batch, -1, -1, -1),
-            pointmap2=mean[count:].view(1, *size2, 3).expand(batch, -1, -1, -1),
-        )
-        return pointmap_errors(outputs, target)
+def _errors_of_mean(mean: MeanPointmap, target: StereoTarget) -> dict[str, Tensor]:
+    views = (target.valid1, target.valid2)
+    found = mean.maps((tuple(views[0].shape[1:]), tuple(views[1].shape[1:])))
+    pointmap1, pointmap2 = (
+        points.to(valid.device).expand(*valid.shape, 3)
+        for points, valid in zip(found[:2], views, strict=True)
+    )
+    return pointmap_errors(StereoOutput(pointmap1=pointmap1, pointmap2=pointmap2), target)
 
 
-def mean_where(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of each sample's values `(B, H, W)` where the mask holds, `(B,)`."""
-    counts = mask.flatten(1).sum(1).clamp(min=1)
-    return torch.where(mask, values, 0.0).flatten(1).sum(1) / counts
-
-
-def _normalised(target: StereoTarget) -> tuple[Tensor, Tensor]:
-    """True points in camera 1, divided by their mean distance to it."""
-    points1, points2 = target.in_camera1()
-    distances = [torch.linalg.vector_norm(p, dim=-1).flatten(1).sum(1) for p in (points1, points2)]
-    counts = target.valid1.flatten(1).sum(1) + target.valid2.flatten(1).sum(1)
-    scale = (distances[0] + distances[1]) / counts.clamp(min=1)
-    scale = scale.clamp(min=1e-8)[:, None, None, None]
-    return points1 / scale, points2 / scale
-
-
-def _row(batch: Batch, outputs: StereoOutput, index: int) -> list[NDArray[np.uint8]]:
-    target = StereoTarget.from_batch(batch)
-    true = [points[index, ..., 2] for points in _normalised(target)]
-    valid = [target.valid1[index], target.valid2[index]]
-    assert outputs.pointmap1 is not None and outputs.pointmap2 is not None
-    found = [outputs.pointmap1[index].float(), outputs.pointmap2[index].float()]
-    used = torch.cat([f[v] for f, v in zip(found, valid, strict=True)])
-    scale = torch.linalg.vector_norm(used, dim=-1).mean().clamp(min=1e-8)
-    panels = [pictures.image(batch[f"pixel_values{view}"][index]) for view in (1, 2)]
-    top = max(float(t[v].max()) if bool(v.any()) else 1.0 for t, v in zip(true, valid, strict=True))
-    for depth, mask in zip(true, valid, strict=True):
-        panels.append(pictures.heat(depth, 0, top, mask))
-    for points in found:
-        panels.append(pictures.heat(points[..., 2] / scale, 0, top))
-    for confidence in (outputs.confidence1, outputs.confidence2):
-        if confidence is not None:
-            panels.append(pictures.heat(confidence[index].float().log(), 0, 3))
-    return panels
+def _drawn(batch: Batch, outputs: StereoOutput, index: int) -> NDArray[np.uint8]:
+    sample = {key: value[index] for key, value in to_device(batch, torch.device("cpu")).items()}
+    names = ("pointmap1", "pointmap2", "confidence1", "confidence2")
+    found = {name: getattr(outputs, name) for name in names}
+    estimate = StereoEstimate(
+        **{name: None if value is None else value[index].cpu() for name, value in found.items()}
+    )
+    caption = " ".join(str(sample.get(key, "")) for key in ("dataset", "name1", "name2"))
+    return draw_pair(estimate, sample, caption)
