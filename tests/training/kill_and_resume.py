@@ -22,18 +22,38 @@ import croco3d.modeling.dust3r  # noqa: F401  (imported before the fork)
 from croco3d.training import TrainConfig, options, train
 
 
-def attempt(config: dict, processes: int, kill_after: float | None = None) -> str:
-    """Fork the processes of one attempt, and say how it ended."""
+def attempt(config: dict, processes: int, step_seconds: float | None = None) -> str:
+    """Fork the processes of one attempt, kill them if told how long a step takes; say the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = [start(config, rank, processes, port) for rank in range(processes)]
-    if kill_after is not None:
-        time.sleep(kill_after)
+    if step_seconds is not None:
+        wait_for_a_bad_moment(Path(config["output"]), children, step_seconds)
         for child in children:
             os.kill(child, signal.SIGKILL)
     ends = {os.waitpid(child, 0)[1] for child in children}
     return "finished" if ends == {0} else "killed" if signal.SIGKILL in ends else "failed"
+
+
+def wait_for_a_bad_moment(folder: Path, children: list[int], step_seconds: float) -> None:
+    """Wait for none, one or two more checkpoints, and then for part of a step.
+
+    How fast a run gets on changes with the load of the machine; how far it has come does not.
+    """
+
+    def newest() -> int:
+        saved = (folder / "checkpoints").glob("step-*")
+        return max((int(path.name.removeprefix("step-")) for path in saved), default=0)
+
+    def running() -> bool:
+        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return all(os.waitid(os.P_PID, child, peek) is None for child in children)
+
+    goal = newest() + random.choice((0, 1, 1, 2))
+    while newest() < goal and running():
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, step_seconds))
 
 
 def start(config: dict, rank: int, processes: int, port: int) -> int:
@@ -62,11 +82,10 @@ def run_and_kill(path: Path) -> None:
     config, processes = request["config"], request["processes"]
     began = time.perf_counter()
     ends = [attempt({**config, "output": str(path.parent / "whole")}, processes)]
-    seconds = time.perf_counter() - began
+    step_seconds = (time.perf_counter() - began) / config["steps"]
     killed = {**config, "output": str(path.parent / "killed")}
     for _ in range(request["kills"]):
-        # Spread over the part of a run that loads, trains, saves and validates.
-        ends.append(attempt(killed, processes, random.uniform(0.3, 0.9) * seconds))
+        ends.append(attempt(killed, processes, step_seconds))
     ends.append(attempt(killed, processes))
     (path.parent / "ends.json").write_text(json.dumps(ends))
 
