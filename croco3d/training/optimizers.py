@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
 
 from .config import OptimizerOptions
@@ -179,13 +180,13 @@ class MovingAverage:
         self.decay = decay
         self.updates = 0
         self.followed = list(parameters)
-        self.averages = [p.detach().float().clone() for p in self.followed]
+        self.averages = [p.float().clone() for p in _held(self.followed)]
 
     @torch.no_grad()
     def update(self, masters: Mapping[torch.Tensor, torch.Tensor] | None = None) -> None:
         """Move the averages towards the weights, or towards their masters where there are any."""
         exact = masters or {}
-        current = [exact.get(p, p).detach().float() for p in self.followed]
+        current = [p.float() for p in _held(exact.get(p, p) for p in self.followed)]
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self.averages, current, 1 - decay)
         self.updates += 1
@@ -193,14 +194,13 @@ class MovingAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Put the averages into the model for the time of a `with` block."""
-        held = [p.detach().clone() for p in self.followed]
-        with torch.no_grad():
-            torch._foreach_copy_(self.followed, self.averages)
+        weights = _held(self.followed)
+        former = [p.clone() for p in weights]
+        torch._foreach_copy_(weights, self.averages)
         try:
             yield
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(self.followed, held)
+            torch._foreach_copy_(weights, former)
 
     def state_dict(self) -> dict:
         """Give averages and the number of updates."""
@@ -211,6 +211,12 @@ class MovingAverage:
         self.updates = state["updates"]
         for average, saved in zip(self.averages, state["averages"], strict=True):
             average.copy_(saved)
+
+
+def _held(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """What this process holds of parameters: its part of each where the model is sharded."""
+    detached = (p.detach() for p in parameters)
+    return [p.to_local() if isinstance(p, DTensor) else p for p in detached]
 
 
 def _in_encoder(name: str) -> bool:
