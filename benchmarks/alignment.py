@@ -4,8 +4,8 @@
     python benchmarks/alignment.py --data rooms.npz      # stored predictions with the truth
 
 Prints one JSON line for each number of images and kind of error. The two methods take turns, and
-their times are medians over the rounds, so that other work on the machine meets both alike; the
-ratio is what to compare between machines.
+their times are medians over the rounds, by the clock and of the processor (all threads together),
+which other work on the machine disturbs less; the ratios are what to compare between machines.
 """
 
 import argparse
@@ -63,13 +63,13 @@ def stored(path: Path, count: int) -> Case:
 
 def compare(case: Case, rounds: int, seed: int) -> dict[str, object]:
     """Align with both methods in turn; times in seconds and errors of each."""
-    times: dict[str, list[float]] = {name: [] for name in METHODS}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in METHODS}
     errors: dict[str, PoseErrors] = {}
     for _ in range(rounds):
         for name, method in METHODS.items():
-            started = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             scene = align(case.predictions, method=method, seed=seed)
-            times[name].append(time.perf_counter() - started)
+            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
             errors[name] = case.errors(scene)
     result: dict[str, object] = {
         "images": case.predictions.image_count,
@@ -78,13 +78,17 @@ def compare(case: Case, rounds: int, seed: int) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "rounds": rounds,
     }
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name in METHODS:
+    medians = {
+        name: list(map(statistics.median, zip(*t, strict=True))) for name, t in times.items()
+    }
+    for name, (wall, cpu) in medians.items():
         result[name] = {
-            "seconds": round(medians[name], 3),
+            "seconds": round(wall, 3),
+            "cpu_seconds": round(cpu, 3),
             **dataclasses.asdict(errors[name]),
         }
-    result["ratio"] = round(medians["adam"] / medians["best"], 1)
+    for index, name in enumerate(("ratio", "cpu_ratio")):
+        result[name] = round(medians["adam"][index] / medians["best"][index], 1)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,87 +15,147 @@ SUFFIXES = (".glb", ".ply", ".npz")
 DEFAULT_MODEL = "naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt"
 
 
+Images = Annotated[
+    list[Path], typer.Argument(help="Photographs, folders of photographs, or one video.")
+]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Repository on the Hub, folder, or original .pth file.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="File to write: .glb, .ply or .npz.")
+]
+Preview = Annotated[
+    Path | None, typer.Option(help="Draw images, depth, confidence and the cloud to a .png.")
+]
+Colmap = Annotated[Path | None, typer.Option(help="Folder for a COLMAP project.")]
+Nerfstudio = Annotated[Path | None, typer.Option(help="Folder for a nerfstudio project.")]
+Gaussians = Annotated[Path | None, typer.Option(help="File for Gaussians to train on: .ply.")]
+Trajectory = Annotated[Path | None, typer.Option(help="File for the cameras' path in TUM format.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+Graph = Annotated[
+    str, typer.Option(help="Pairs: complete, swin-3, logwin-3, oneref-0 or retrieval-4.")
+]
+Prefilter = Annotated[
+    str | None, typer.Option(help="Leave out pairs far apart in the sequence: seq5, cyc5.")
+]
+MinConfidence = Annotated[
+    float, typer.Option(min=0, max=100, help="Leave out so many percent of the points, the worst.")
+]
+MinPairConfidence = Annotated[
+    float | None,
+    typer.Option(help="Align pairs of at least this mean confidence; 1 takes all. Usually 1.05."),
+]
+MeshFlag = Annotated[bool, typer.Option("--mesh", help="Write a surface, not points.")]
+Every = Annotated[int, typer.Option(min=1, help="Take one video frame in so many.")]
+ImageSize = Annotated[
+    int | None, typer.Option(min=32, help="Side in pixels that the network sees.")
+]
+Focal = Annotated[
+    float | None, typer.Option(help="The photographs' focal length in pixels, if it is known.")
+]
+SharedFocal = Annotated[
+    bool, typer.Option("--shared-focal", help="One camera, one focal length for all.")
+]
+KnownDistance = Annotated[
+    tuple[int, int, float] | None,
+    typer.Option(
+        metavar="I J METRES",
+        help="Metres between the cameras of two photographs, counted from 0; the scene is metric.",
+    ),
+]
+Method = Annotated[
+    str | None, typer.Option(help="Alignment: adam for the plain solver, pair for two photographs.")
+]
+Cache = Annotated[
+    Path | None, typer.Option(help="Folder that keeps predictions; a run can be resumed.")
+]
+MaxMemory = Annotated[str | None, typer.Option(help="Refuse work that needs more, such as 8GB.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Pairs decoded together.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Go on without photographs that cannot be used.")
+]
+Optimize = Annotated[
+    bool, typer.Option(help="Bring the network into the layout that runs fastest on a CPU.")
+]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary on stdout.")]
+
+
 def reconstruct(
-    images: Annotated[
-        list[Path], typer.Argument(help="Photographs, folders of photographs, or one video.")
-    ],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="Repository on the Hub, folder, or original .pth file."),
-    ] = DEFAULT_MODEL,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write: .glb, .ply or .npz.")
-    ] = None,
-    preview: Annotated[
-        Path | None, typer.Option(help="Draw images, depth, confidence and the cloud to a .png.")
-    ] = None,
-    colmap: Annotated[Path | None, typer.Option(help="Folder for a COLMAP project.")] = None,
-    nerfstudio: Annotated[
-        Path | None, typer.Option(help="Folder for a nerfstudio project.")
-    ] = None,
-    trajectory: Annotated[
-        Path | None, typer.Option(help="File for the cameras' path in TUM format.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    graph: Annotated[
-        str, typer.Option(help="Pairs: complete, swin-3, logwin-3, oneref-0 or retrieval-4.")
-    ] = "complete",
-    min_confidence: Annotated[
-        float,
-        typer.Option(min=0, max=100, help="Leave out so many percent of the points, the worst."),
-    ] = 0,
-    mesh: Annotated[bool, typer.Option("--mesh", help="Write a surface, not points.")] = False,
-    every: Annotated[int, typer.Option(min=1, help="Take one video frame in so many.")] = 1,
-    image_size: Annotated[
-        int | None, typer.Option(min=32, help="Side in pixels that the network sees.")
-    ] = None,
-    shared_focal: Annotated[
-        bool, typer.Option("--shared-focal", help="One camera, one focal length for all.")
-    ] = False,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder that keeps predictions; a run can be resumed.")
-    ] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(help="Refuse work that needs more, such as 8GB.")
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without photographs that cannot be used.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary on stdout.")] = False,
+    images: Images,
+    model: Model = DEFAULT_MODEL,
+    output: Output = None,
+    preview: Preview = None,
+    colmap: Colmap = None,
+    nerfstudio: Nerfstudio = None,
+    gaussians: Gaussians = None,
+    trajectory: Trajectory = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    graph: Graph = "complete",
+    prefilter: Prefilter = None,
+    min_confidence: MinConfidence = 0,
+    min_pair_confidence: MinPairConfidence = None,
+    mesh: MeshFlag = False,
+    every: Every = 1,
+    image_size: ImageSize = None,
+    focal: Focal = None,
+    shared_focal: SharedFocal = False,
+    known_distance: KnownDistance = None,
+    method: Method = None,
+    cache: Cache = None,
+    max_memory: MaxMemory = None,
+    batch_size: BatchSize = None,
+    skip_bad: SkipBad = False,
+    optimize: Optimize = True,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Photographs of one scene in, coloured points and cameras out."""
-    _check_outputs(output, preview)
+    _check_outputs((output, SUFFIXES), (preview, (".png",)), (gaussians, (".ply",)))
+    first = os.environ.get("RANK", "0") == "0"
+    if not first:
+        # Of several processes, which all hold the same scene, one speaks and writes.
+        logging.getLogger("croco3d").setLevel(logging.ERROR)
+    from ..scene import KnownCamera
     from ..scene import reconstruct as run
 
     scene = run(
         list(images),
         model=model,
         graph=graph,
+        prefilter=prefilter,
         device=device,
         dtype=dtype,
+        cameras=None if focal is None else KnownCamera(focal=focal),
+        shared_focal=shared_focal,
+        known_distance=known_distance,
+        min_pair_confidence=min_pair_confidence,
+        method=method,
         seed=seed,
         every=every,
         image_size=image_size,
-        shared_focal=shared_focal,
         cache=cache,
         max_memory=max_memory,
+        batch_size=batch_size,
         skip_bad=skip_bad,
-        progress=sys.stderr.isatty(),
+        optimize=optimize,
+        progress=first and sys.stderr.isatty(),
     )
-    # With several processes, all hold the same scene; one writes it.
-    if os.environ.get("RANK", "0") == "0":
-        options = {"min_confidence": min_confidence, "mesh": mesh}
-        write_outputs(scene, output, preview, options)
-        for folder, save in ((colmap, scene.save_colmap), (nerfstudio, scene.save_nerfstudio)):
-            if folder is not None:
-                save(folder)
-                typer.echo(f"Wrote {folder}", err=True)
-        if trajectory is not None:
-            scene.save_tum(trajectory)
-            typer.echo(f"Wrote {trajectory}", err=True)
-        report(scene, as_json)
+    if not first:
+        return
+    write_outputs(scene, output, preview, {"min_confidence": min_confidence, "mesh": mesh})
+    for path, save in (
+        (colmap, scene.save_colmap),
+        (nerfstudio, scene.save_nerfstudio),
+        (gaussians, scene.save_gaussians),
+        (trajectory, scene.save_tum),
+    ):
+        if path is not None:
+            save(path)
+            typer.echo(f"Wrote {path}", err=True)
+    report(scene, as_json)
 
 
 def write_outputs(
@@ -130,9 +191,9 @@ def report(scene: Any, as_json: bool) -> None:
         typer.echo(json.dumps(summary))
 
 
-def _check_outputs(output: Path | None, preview: Path | None) -> None:
+def _check_outputs(*outputs: tuple[Path | None, tuple[str, ...]]) -> None:
     """Refuse names that could not be written, before the work."""
-    for path, suffixes in ((output, SUFFIXES), (preview, (".png",))):
+    for path, suffixes in outputs:
         if path is not None and path.suffix.lower() not in suffixes:
             raise typer.BadParameter(f"{path} must end with {', '.join(suffixes)}.")
         if path is not None and path.is_dir():

@@ -107,15 +107,20 @@ class KnownCamera:
 
 
 def known_cameras(
-    cameras: Mapping[int, Any] | Sequence[Any] | None, count: int
+    cameras: KnownCamera | Mapping[int, Any] | Sequence[Any] | None, count: int
 ) -> list[KnownCamera]:
     """One entry an image from a list (None where nothing is known) or a mapping by index.
 
-    Entries are `KnownCamera`s, or `Camera`s of a scene, all of whose numbers are then fixed.
+    Entries are `KnownCamera`s, or `Camera`s of a scene, all of whose numbers are then fixed. A
+    single `KnownCamera` holds for all images, which can have anything but the pose in common.
 
     Raises:
         ValueError: For a wrong number of entries, an index out of range or another type.
     """
+    if isinstance(cameras, KnownCamera):
+        if cameras.cam2world is not None:
+            raise ValueError("One known camera for all images cannot have a pose; give a list.")
+        return [cameras] * count
     if cameras is None:
         cameras = {}
     if not isinstance(cameras, Mapping):

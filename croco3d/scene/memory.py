@@ -74,8 +74,10 @@ class MemoryPlan:
 
 
 def module_bytes(model: nn.Module) -> int:
-    """Bytes of a model's parameters and buffers."""
-    tensors = [*model.parameters(), *model.buffers()]
+    """Bytes of a model's parameters and buffers, and of the layouts it is optimized to."""
+    # Packed weights are plain attributes of their layers, whose parameters are empty meanwhile.
+    packed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, torch.Tensor)]
+    tensors = [*model.parameters(), *model.buffers(), *packed]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

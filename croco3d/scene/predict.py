@@ -18,6 +18,7 @@ from .encoded import EncodedImages
 from .memory import MemoryPlan, module_bytes, working_bytes
 from .pairs import Pair, distinct_pairs
 from .predictions import PairPredictions
+from .processes import meet, process_count, process_rank
 from .store import (
     MAPS,
     FolderStore,
@@ -210,7 +211,7 @@ def _open_store(
 
 def _share(order: list[list[int]], cache: Any) -> list[list[int]]:
     """The batches of this process: a run of neighbours, which share images."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count, rank = process_count(), process_rank()
     if count == 1:
         return order
     if cache is None:
@@ -218,7 +219,6 @@ def _share(order: list[list[int]], cache: Any) -> list[list[int]]:
             f"{count} processes need a folder that all of them see, to put their predictions "
             "together: give cache= (--cache)."
         )
-    rank = int(os.environ.get("RANK", "0"))
     return order[rank * len(order) // count : (rank + 1) * len(order) // count]
 
 
@@ -247,10 +247,7 @@ def _run(
             remaining.subtract(images)
             encoded.drop(image for image in images if remaining[image] <= 0)
             bar.update(len(batch))
-    if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
+    meet()
 
 
 @torch.no_grad()

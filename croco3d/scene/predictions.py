@@ -35,6 +35,8 @@ class PairPredictions:
         paths: The photographs' files, passed on to the scene.
         sizes: (height, width) of each image's maps. Read from the maps when None; give it with a
             store so that no file is opened for it.
+        confidence_none: The confidence that means none; `read` returns 1 for it.
+        confidence_unit: What is added to that in a typical pixel; `read` returns 2 for the sum.
 
     Raises:
         ValueError: For shapes that do not fit, values that are not finite, indices out of range.
@@ -51,6 +53,8 @@ class PairPredictions:
     names: Sequence[str] | None = None
     paths: Sequence[str | None] | None = None
     sizes: Sequence[tuple[int, int]] | None = None
+    confidence_none: float = 1.0
+    confidence_unit: float = 1.0
     _count: int = field(init=False, repr=False, default=0)
     _checked: bool = field(init=False, repr=False, default=False)
 
@@ -115,7 +119,13 @@ class PairPredictions:
                     f"{what} {view + 1} of {self._name(pair)} has values that are not finite; "
                     "predict in float32 or bfloat16 if float16 overflowed."
                 )
+        if (self.confidence_none, self.confidence_unit) != (1, 1):
+            confidence = 1 + (confidence - self.confidence_none) / self.confidence_unit
         return points, confidence
+
+    def rescale_confidences(self, none: float, unit: float) -> "PairPredictions":
+        """The same with confidences `1 + (c - none) / unit`."""
+        return replace(self, confidence_none=none, confidence_unit=unit)
 
     def select(self, chosen: Sequence[int]) -> "PairPredictions":
         """The same images with some of the pairs; maps of a store are still read on demand."""

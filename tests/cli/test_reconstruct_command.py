@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 import trimesh
 from PIL import Image
 
+from croco3d import reconstruct
 from croco3d.cli import program
+from croco3d.cli.reconstruct import reconstruct as reconstruct_command
 from croco3d.demo import demo_model, demo_views
 from croco3d.images import load_image
 from croco3d.scene import Scene
@@ -201,3 +204,25 @@ def test_truth_of_the_demo_agrees_with_its_pictures():
     )
     assert agree.mean() > 0.5
     assert np.median(difference) < 12
+
+
+def test_the_command_offers_what_the_function_does():
+    command = inspect.signature(reconstruct_command).parameters
+    function = inspect.signature(reconstruct).parameters
+    # Per photograph, which needs Python; the terminal decides about the bar.
+    assert set(function) - set(command) == {"cameras", "progress"}
+    for name in set(function) & set(command):
+        assert command[name].default == function[name].default, name
+
+
+def test_known_focal_and_distance_reach_the_scene(run, weights, tmp_path):
+    code, out, err = run(
+        "reconstruct", *demo_views(2), "-m", weights, "--json", "--focal", 401.5,
+        "--known-distance", 0, 1, 0.5, "--gaussians", tmp_path / "splats.ply",
+    )  # fmt: skip
+    assert code == 0, err
+    summary = json.loads(out)
+    assert [image["focal_px"] for image in summary["images"]] == [401.5, 401.5]
+    assert np.linalg.norm(summary["images"][1]["translation"]) == pytest.approx(0.5, abs=1e-3)
+    assert summary["unit"].startswith("met")
+    assert (tmp_path / "splats.ply").read_bytes().startswith(b"ply")

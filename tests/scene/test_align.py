@@ -129,6 +129,48 @@ def test_low_confidence_pairs_are_left_out():
     assert_exact(scene, truth)
 
 
+def with_confidences(given, change):
+    return replace(
+        given, confidences1=change(given.confidences1), confidences2=change(given.confidences2)
+    )
+
+
+@pytest.mark.parametrize("change", [lambda c: 1 + 1e-3 * (c - 1), lambda c: 0.02 * c])
+def test_low_confidences_are_compared_with_each_other(change, caplog):
+    truth = room(4, Errors(independent=0.01, outlier_pairs=0.2))
+    low = with_confidences(truth.predictions, change)
+    scene = align(low)
+    assert scene.info["relative_confidences"]
+    assert "No pair is confident" in caplog.text
+    usual = truth.errors(align(truth.predictions))
+    assert truth.errors(scene).rotation_max < 1.5 * usual.rotation_max + 0.05
+    assert not align(truth.predictions).info["relative_confidences"]
+
+
+def test_confidences_that_say_nothing_count_alike():
+    truth = room(3)
+    assert_exact(align(with_confidences(truth.predictions, torch.ones_like)), truth)
+
+
+def test_a_limit_that_is_given_is_kept():
+    low = with_confidences(room(3).predictions, lambda c: 1 + 1e-3 * (c - 1))
+    with pytest.raises(ValueError, match=r"min_confidence=1\.05.*--min-pair-confidence"):
+        align(low, min_confidence=1.05)
+    truth = room(3)
+    assert_exact(align(low, min_confidence=1.0), truth)
+
+
+def test_focals_stay_those_of_cameras():
+    given = room(3).predictions
+    flat = [torch.as_tensor(maps).clone() for maps in (given.pointmaps1, given.pointmaps2)]
+    noise = torch.Generator().manual_seed(0)
+    for maps in flat:  # parallel rays, as if seen from infinitely far
+        maps[..., :2] = 1e-4 * torch.randn(maps[..., :2].shape, generator=noise)
+    scene = align(replace(given, pointmaps1=flat[0], pointmaps2=flat[1]))
+    focals = torch.stack([camera.intrinsics[0, 0] for camera in scene.cameras])
+    assert (focals <= 10 * SIZE[1]).all() and (focals > 0).all()
+
+
 def test_refuses_what_cannot_be_aligned():
     given = room(4).predictions
     with pytest.raises(ValueError, match="Choose None, 'adam' or 'pair'"):

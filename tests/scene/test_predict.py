@@ -9,6 +9,7 @@ from croco3d.scene import predict
 from croco3d.scene.memory import format_size, parse_size
 from croco3d.scene.pairs import make_pairs
 from croco3d.scene.predict import predict_pairs
+from croco3d.scene.processes import own_device
 
 MIXED = ((320, 240), (240, 320), (320, 240), (320, 200))
 
@@ -166,6 +167,8 @@ def test_processes_share_the_pairs(room, inputs, monkeypatch):
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
         shares.append([n for batch in predict._share(order, "folder") for n in batch])
+    assert own_device("cuda") == "cuda:1" and own_device("cuda:0") == "cuda:0"
+    assert own_device("cpu") == "cpu"
     assert sorted(shares[0] + shares[1]) == list(range(12))
     assert abs(len(shares[0]) - len(shares[1])) <= 1
 

@@ -8,7 +8,8 @@ from PIL import Image
 from standin import ExactModel, Room
 
 from croco3d.images import ImageError
-from croco3d.scene import Scene, make_pairs
+from croco3d.modeling.dust3r import Dust3rConfig, Dust3rForStereo
+from croco3d.scene import KnownCamera, Scene, make_pairs
 from croco3d.scene.reconstruct import reconstruct
 from croco3d.scene.summary import one_line, summarise
 
@@ -122,11 +123,20 @@ def test_retrieval_encodes_each_image_once(mixed_room):
 
 
 def test_known_cameras_reach_the_alignment(pair_room):
-    from croco3d.scene.known import KnownCamera
-
-    known = [KnownCamera(focal=float(matrix[0, 0])) for matrix in pair_room.intrinsics]
+    focals = [float(matrix[0, 0]) for matrix in pair_room.intrinsics]
+    known = [KnownCamera(focal=focal) for focal in focals]
     scene = reconstruct(pair_room.photographs, model=ExactModel(pair_room), cameras=known)
-    assert float(scene.cameras[1].intrinsics[0, 0]) == pytest.approx(known[1].focal, abs=1e-3)
+    assert float(scene.cameras[1].intrinsics[0, 0]) == pytest.approx(focals[1], abs=1e-3)
+    other = reconstruct(
+        pair_room.photographs, model=ExactModel(pair_room), cameras=KnownCamera(focal=400.0)
+    )
+    assert [float(c.intrinsics[0, 0]) for c in other.cameras] == [400.0] * 2
+    with pytest.raises(ValueError, match="cannot have a pose"):
+        reconstruct(
+            pair_room.photographs,
+            model=ExactModel(pair_room),
+            cameras=KnownCamera(cam2world=np.eye(4)),
+        )
 
 
 def test_too_few_and_missing_photographs(pair_room, tmp_path):
@@ -155,6 +165,33 @@ def test_a_corrupt_file_stops_or_is_left_out(pair_room, tmp_path, caplog):
     assert "Left out bad.png" in caplog.text
     with pytest.raises(ValueError, match=r"only 1 remained after leaving out bad\.png"):
         reconstruct([paths[0], bad], model=model, skip_bad=True)
+
+
+def test_what_is_known_keeps_to_its_photograph_when_others_are_left_out(mixed_room, tmp_path):
+    paths = []
+    for index, photo in enumerate(mixed_room.photographs[:3]):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(photo).save(paths[-1])
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not an image")
+    focal = 1.02 * mixed_room.intrinsics[2][0, 0]
+    scene = reconstruct(
+        [bad, *paths],
+        model=ExactModel(mixed_room),
+        cameras={3: KnownCamera(focal=focal)},
+        known_distance=(1, 3, 2.5),
+        graph=[(0, 1), (1, 2), (2, 3), (0, 3)],
+        skip_bad=True,
+    )
+    assert scene.names == ["0.png", "1.png", "2.png"]
+    assert float(scene.cameras[2].intrinsics[0, 0]) == pytest.approx(focal, rel=1e-6)
+    apart = scene.cameras[0].center - scene.cameras[2].center
+    assert float(apart.norm()) == pytest.approx(2.5, rel=1e-5)
+    assert scene.info["pairs_predicted"] == 4
+    with pytest.raises(ValueError, match="Photograph 0 was left out"):
+        reconstruct(
+            [bad, *paths], model=ExactModel(mixed_room), known_distance=(0, 3, 1.0), skip_bad=True
+        )
 
 
 def test_duplicates_stop_or_are_left_out(pair_room, tmp_path):
@@ -198,3 +235,51 @@ def test_settings_that_mean_nothing(pair_room):
         reconstruct(pair_room.photographs, model=ExactModel(pair_room), dtype="int8")
     with pytest.raises(ValueError, match="Linear does not predict pointmaps"):
         reconstruct(pair_room.photographs, model=torch.nn.Linear(1, 1))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    parts = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
+    config = Dust3rConfig(
+        encoder_config={"model_type": "croco3d_croco_encoder", **parts},
+        decoder_config={"model_type": "croco3d_pair_decoder", **parts},
+        head_config={"model_type": "croco3d_linear_head"},
+        image_size=64,
+    )
+    return Dust3rForStereo(config)
+
+
+def test_the_fast_layout_changes_nothing_and_is_undone(tiny, pair_room, monkeypatch):
+    seen = []
+    decode = type(tiny).decode
+
+    def watched(self, *features):
+        seen.append(self.is_optimized)
+        return decode(self, *features)
+
+    monkeypatch.setattr(type(tiny), "decode", watched)
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    tiny.train()
+    outputs = []
+    for optimize in (True, False):
+        scene = reconstruct(
+            pair_room.photographs, tiny, cameras=KnownCamera(focal=300.0), optimize=optimize
+        )
+        outputs.append(scene.pointmaps)
+    assert seen == [True] * 2 + [False] * 2
+    for fast, plain in zip(*outputs, strict=True):
+        assert (fast - plain).norm() < 1e-4 * plain.norm()
+    assert tiny.training and not tiny.is_optimized
+    assert all(torch.equal(value, before[name]) for name, value in tiny.state_dict().items())
+    (tiny(*torch.randn(2, 1, 3, 64, 64)).pointmap2.sum()).backward()
+
+
+def test_the_fast_layout_is_undone_after_an_interruption(tiny, pair_room, monkeypatch):
+    def stop(self, a, b):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tiny), "decode", stop)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(pair_room.photographs, tiny)
+    assert not tiny.is_optimized and next(tiny.encoder.parameters()).numel() > 0

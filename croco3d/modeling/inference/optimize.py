@@ -19,6 +19,11 @@ class FastInference(nn.Module):
 
     _exchanged: list[Place] | None = None
 
+    @property
+    def is_optimized(self) -> bool:
+        """Whether `optimize_for_inference` was called and not undone."""
+        return self._exchanged is not None
+
     def optimize_for_inference(self, dtype: torch.dtype | None = None) -> Self:
         """Puts the model into evaluation mode and the layout that runs fastest on its device.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..camera import Camera
-from ..known import known_cameras
+from ..known import KnownCamera, known_cameras
 from ..pairs import check_connected
 from ..predictions import PairPredictions
 from ..scene import Scene
@@ -19,15 +19,17 @@ from .dense import DenseMaps, maps_from_depth, solve_depths
 from .presets import Presets, place_at_known, read_presets, settle_frame
 from .refine import image_bar, refine_on_all, refine_on_samples
 from .residuals import compute_residuals, measure, robust_sigmas
-from .shapes import Edges, Shapes, measure_edges, merge_shapes
+from .shapes import FOCAL_RANGE, Edges, Shapes, measure_edges, merge_shapes
 from .state import Observations, State, image_observations, sample_observations
 
 logger = logging.getLogger(__name__)
 
 Place = int | tuple[int, float, float]
 METHODS = (None, "adam", "pair")
-SAMPLES = (96, 768)  # pixels of an image, for many and for few pairs
-SAMPLED_POINTS = 1_500_000
+# Pixels of an image, for many and for few pairs. The last steps see all pixels, so that more
+# samples gained no accuracy in simulated rooms, however noisy; with fewer the steps grow in number.
+SAMPLES = (192, 768)
+SAMPLED_POINTS = 25_000
 MIN_CONFIDENCE = 1.05
 FIRST_SIGMA = 0.02
 
@@ -35,11 +37,11 @@ FIRST_SIGMA = 0.02
 def align(
     predictions: PairPredictions,
     method: str | None = None,
-    cameras: Mapping[int, Any] | Sequence[Any] | None = None,
+    cameras: KnownCamera | Mapping[int, Any] | Sequence[Any] | None = None,
     seed: int = 0,
     shared_focal: bool = False,
     known_distance: tuple[Place, Place, float] | None = None,
-    min_confidence: float = MIN_CONFIDENCE,
+    min_confidence: float | None = None,
     progress: bool = False,
 ) -> Scene:
     """Bring all pairs into one world and estimate a camera and a depth map an image.
@@ -58,12 +60,14 @@ def align(
         predictions: What the network said of the pairs.
         method: None (the best for the number of images), "adam" or "pair".
         cameras: What is known of the cameras in original pixels: a list with one entry an image or
-            a mapping by index, of `KnownCamera` or `Camera`.
+            a mapping by index, of `KnownCamera` or `Camera`; or one `KnownCamera` for all.
         seed: Of the choice of sampled pixels.
         shared_focal: Whether all photographs have one focal, in original pixels.
         known_distance: `(i, j, metres)` between the optical centres of two images, or
             `((i, u, v), (j, u, v), metres)` between the points seen at two original pixels.
-        min_confidence: Pairs count where the mean confidence of both views is at least this.
+        min_confidence: Pairs count where the mean confidence of both views is at least this; 1
+            takes all. By default 1.05, or where no pair at all reaches that, 1.05 after
+            confidences were brought to a common scale by their median, with a warning.
         progress: Whether to show a bar.
 
     Returns:
@@ -77,6 +81,7 @@ def align(
     known = known_cameras(cameras, predictions.image_count)
     presets = read_presets(predictions, known, shared_focal)
     distance = _check_distance(known_distance, presets)
+    given = predictions
     predictions, obs = _sample_confident(predictions, min_confidence, seed)
     shapes = merge_shapes(obs, presets.principal_points, presets.focals)
     edges = measure_edges(obs, shapes)
@@ -88,7 +93,11 @@ def align(
             predictions, obs, presets, shapes, edges, distance, closed, progress
         )
     scene = _assemble(predictions, presets, state, maps)
-    scene.info |= {"method": method or "best", "pairs": len(predictions)}
+    scene.info |= {
+        "method": method or "best",
+        "pairs": len(predictions),
+        "relative_confidences": predictions.confidence_unit != given.confidence_unit,
+    }
     if known_distance is not None and distance is None:
         scene = _rescale_by_pixels(scene, known_distance, presets)
     return replace(scene, metric=known_distance is not None or len(presets.posed) > 1)
@@ -105,17 +114,45 @@ def _check_method(method: str | None, count: int) -> None:
 
 
 def _sample_confident(
-    predictions: PairPredictions, min_confidence: float, seed: int
+    predictions: PairPredictions, min_confidence: float | None, seed: int
 ) -> tuple[PairPredictions, Observations]:
     """The predictions that count, and samples of them."""
     samples = min(max(SAMPLED_POINTS // (2 * len(predictions)), SAMPLES[0]), SAMPLES[1])
     obs = sample_observations(predictions, samples, seed)
-    kept = _confident_pairs(predictions, obs, min_confidence)
+    highest = float(_pair_confidences(obs).max())
+    if min_confidence is None and highest < MIN_CONFIDENCE:
+        logger.warning(
+            "No pair is confident: the highest mean confidence is %.4g, where %g is needed. "
+            "Confidences are compared with each other instead; do not trust the scene blindly.",
+            highest, MIN_CONFIDENCE,
+        )  # fmt: skip
+        predictions = _relative_confidences(predictions)
+        obs = sample_observations(predictions, samples, seed)
+    least = MIN_CONFIDENCE if min_confidence is None else min_confidence
+    kept = _confident_pairs(predictions, obs, least)
     if len(kept) == len(predictions):
         return predictions, obs
     logger.info("%d of %d pairs are confident enough", len(kept), len(predictions))
     predictions = predictions.select(kept)
     return predictions, sample_observations(predictions, samples, seed)
+
+
+def _pair_confidences(obs: Observations) -> Tensor:
+    """Mean confidences `(E,)` of the pairs, each that of its less confident view."""
+    return obs.weights.mean(1).exp().reshape(-1, 2).amin(1)
+
+
+def _relative_confidences(predictions: PairPredictions) -> PairPredictions:
+    """Bring the typical confidence to 2, and what means none to 1.
+
+    A model that learnt little stays near 1 everywhere, and one with sigmoid confidences below it;
+    what they say of one pixel against another is still worth having.
+    """
+    views = [(pair, view) for pair in range(len(predictions)) for view in (0, 1)]
+    medians = [predictions.read(*view)[1].median() for view in views]
+    typical = float(torch.stack(medians).median())
+    none = 1.0 if typical > 1 else 0.0
+    return predictions.rescale_confidences(none, typical - none) if typical > none else predictions
 
 
 def _align_best(
@@ -175,10 +212,15 @@ def _align_adam(
 def _start(frames: Frames, presets: Presets, shapes: Shapes, edges: Edges) -> State:
     """Cameras where the shapes were placed; every pair in its first image's camera."""
     first = edges.first
+    focals = presets.share_focals(shapes.focals)
+    side = 2 * presets.principal_points.amax(1)
     state = State(
         rotations=frames.rotations.clone(),
         centres=frames.centres.clone(),
-        focals=presets.share_focals(shapes.focals),
+        focals=focals,
+        focal_limits=torch.stack(
+            [(side * FOCAL_RANGE[0]).minimum(focals), (side * FOCAL_RANGE[1]).maximum(focals)], 1
+        ),
         aspects=presets.aspects,
         principal_points=presets.principal_points,
         pair_scales=frames.units[first] / edges.units,
@@ -192,7 +234,7 @@ def _confident_pairs(
     predictions: PairPredictions, obs: Observations, min_confidence: float
 ) -> list[int]:
     """Indices of the pairs that count; refuses images left without and separate groups."""
-    mean = obs.weights.mean(1).exp().reshape(-1, 2).amin(1)
+    mean = _pair_confidences(obs)
     # A map whose points all lie at one place says nothing, however confident.
     extent = obs.points.var(2).sum(1) > 1e-12 * obs.typical
     kept = ((mean >= min_confidence) & extent.reshape(-1, 2).all(1)).nonzero()[:, 0].tolist()
@@ -203,7 +245,8 @@ def _confident_pairs(
         raise ValueError(
             f"No confident pair shows images [{', '.join(lost)}]: they overlap with no other, "
             f"confidences are below min_confidence={min_confidence}, or all points lie at one "
-            "place. Leave them out or add photographs between them and the others."
+            "place. Leave them out, add photographs between them and the others, or lower the "
+            "limit (min_confidence= of align, --min-pair-confidence); 1 takes all pairs."
         )
     pairs = [predictions.pairs[e] for e in kept]
     check_connected(predictions.image_count, pairs, names, "graph of confident pairs")

@@ -21,6 +21,8 @@ class State:
         rotations: `(N, 3, 3)` camera to world.
         centres: `(N, 3)` optical centres in the world.
         focals: `(N,)` horizontal focals in the pixels of the maps.
+        focal_limits: `(N, 2)` least and greatest: where predictions contradict each other, a focal
+            would otherwise grow without end.
         aspects: `(N,)` vertical over horizontal focal.
         principal_points: `(N, 2)` in the pixels of the maps.
         pair_scales: `(E,)`.
@@ -31,6 +33,7 @@ class State:
     rotations: Tensor
     centres: Tensor
     focals: Tensor
+    focal_limits: Tensor
     aspects: Tensor
     principal_points: Tensor
     pair_scales: Tensor
@@ -52,7 +55,7 @@ class State:
             self,
             rotations=self.rotations @ turn,
             centres=self.centres + shift,
-            focals=self.focals * image_step[:, 6].exp(),
+            focals=(self.focals * image_step[:, 6].exp()).clamp(*self.focal_limits.unbind(1)),
             principal_points=self.principal_points + self.focals[:, None] * image_step[:, 7:9],
             pair_scales=self.pair_scales * pair_step[:, 6].exp(),
             pair_rotations=self.pair_rotations @ rotation_from_vector(pair_step[:, :3]),
