@@ -1,11 +1,13 @@
 import json
 
+import cv2
 import numpy as np
+import pycolmap
 import pytest
 import torch
 import trimesh
 from PIL import Image
-from standin import ExactModel, Room
+from standin import ExactModel, Room, cast
 
 from croco3d.images import ImageError
 from croco3d.modeling.dust3r import Dust3rConfig, Dust3rForStereo
@@ -94,6 +96,70 @@ def test_every_export_holds_the_exact_scene(pair_room, pair_scene, tmp_path):
 
     pair_scene.save(tmp_path / "scene.npz")
     check_scene(Scene.load(tmp_path / "scene.npz"), pair_room)
+
+
+@pytest.fixture(scope="module")
+def project(pair_room, tmp_path_factory):
+    """A scene of photographs in files, and its projects for other tools."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "photographs").mkdir()
+    for index, photo in enumerate(pair_room.photographs):
+        Image.fromarray(photo).save(folder / "photographs" / f"{index}.png")
+    scene = reconstruct(folder / "photographs", model=ExactModel(pair_room))
+    scene.save_colmap(folder / "colmap", max_points=2000)
+    scene.save_nerfstudio(folder / "nerfstudio")
+    return folder, check_scene(scene, pair_room)
+
+
+def truly_seen(room, index, u, v):
+    """What original pixels of a photograph see, in the first camera's frame."""
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(room.intrinsics[index]).T
+    pose = room.poses[index]
+    points = cast(pose[:3, 3], rays @ pose[:3, :3].T)
+    to_first = np.linalg.inv(room.poses[0])
+    return points @ to_first[:3, :3].T + to_first[:3, 3]
+
+
+def test_colmap_sees_what_the_photographs_see(pair_room, project):
+    folder, scale = project
+    model = pycolmap.Reconstruction(str(folder / "colmap" / "sparse" / "0"))
+    assert sorted(image.name for image in model.images.values()) == ["0.png", "1.png"]
+    for image in model.images.values():
+        index = int(image.name[0])
+        truth = pair_room.intrinsics[index]
+        fx, fy, cx, cy = model.cameras[image.camera_id].params
+        np.testing.assert_allclose([fx, fy], np.diag(truth)[:2], rtol=1e-3)
+        np.testing.assert_allclose([cx - 0.5, cy - 0.5], truth[:2, 2], atol=0.01)
+        seen = [(p.xy - 0.5, model.points3D[p.point3D_id].xyz) for p in image.points2D]
+        pixels, points = (np.array(values) for values in zip(*seen, strict=True))
+        assert len(pixels) > 200
+        projected = np.array([image.project_point(point) for point in points]) - 0.5
+        assert np.linalg.norm(projected - pixels, axis=1).max() < 0.5
+        expected = truly_seen(pair_room, index, *pixels.T)
+        error = np.linalg.norm(points * scale - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        assert np.quantile(error, 0.9) < 1e-3
+
+
+def test_nerfstudio_sees_what_the_photographs_see(pair_room, project):
+    folder, scale = project
+    document = json.loads((folder / "nerfstudio" / "transforms.json").read_text())
+    for frame in document["frames"]:
+        index = int(frame["file_path"][-5])
+        saved = Image.open(folder / "nerfstudio" / frame["file_path"])
+        np.testing.assert_array_equal(np.asarray(saved), pair_room.photographs[index])
+        path = folder / "nerfstudio" / frame["depth_file_path"]
+        raw = np.load(path) if path.suffix == ".npy" else cv2.imread(str(path), -1)
+        v, u = np.nonzero(raw)
+        z = raw[v, u] / 1000
+        # Rays through pixel centres at +0.5, OpenGL axes.
+        x = (u + 0.5 - frame["cx"]) / frame["fl_x"] * z
+        y = (v + 0.5 - frame["cy"]) / frame["fl_y"] * z
+        world = np.stack([x, -y, -z, np.ones_like(z)], -1) @ np.array(frame["transform_matrix"]).T
+        expected = truly_seen(pair_room, index, u.astype(float), v.astype(float))
+        error = np.linalg.norm(world[:, :3] * scale - expected, axis=1)
+        error /= np.linalg.norm(expected, axis=1)
+        # Edges that a map of half the photograph's size cannot hold are the rest.
+        assert len(error) > 0.8 * raw.size and np.quantile(error, 0.9) < 1e-3
 
 
 def test_files_folders_and_summary(pair_room, tmp_path):

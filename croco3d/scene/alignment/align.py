@@ -29,7 +29,7 @@ METHODS = (None, "adam", "pair")
 # Pixels of an image, for many and for few pairs. The last steps see all pixels, so that more
 # samples gained no accuracy in simulated rooms, however noisy; with fewer the steps grow in number.
 SAMPLES = (192, 768)
-SAMPLED_POINTS = 25_000
+SAMPLED_POINTS = 6_000
 MIN_CONFIDENCE = 1.05
 FIRST_SIGMA = 0.02
 

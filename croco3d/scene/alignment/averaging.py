@@ -103,16 +103,17 @@ def _support(edges: Edges, rotations: Tensor) -> float:
 
 def _spectral_rotations(count: int, edges: Edges, weights: Tensor) -> Tensor:
     """Rotations whose relative ones fit best in the least-squares sense, relaxed."""
-    blocks = torch.zeros(count, 3, count, 3, dtype=torch.float64)
+    blocks = torch.zeros(count, count, 3, 3, dtype=torch.float64)
     degree = torch.full((count,), 1e-12, dtype=torch.float64)
     weighted = weights[:, None, None] * edges.rotations
-    for e, (i, j) in enumerate(zip(edges.first.tolist(), edges.second.tolist(), strict=True)):
-        blocks[i, :, j] += weighted[e]
-        blocks[j, :, i] += weighted[e].T
-        degree[i] += weights[e]
-        degree[j] += weights[e]
+    for nodes, other, turns in (
+        (edges.first, edges.second, weighted),
+        (edges.second, edges.first, weighted.mT),
+    ):
+        blocks.index_put_((nodes, other), turns, accumulate=True)
+        degree.index_add_(0, nodes, weights)
     root = degree.rsqrt().repeat_interleave(3)
-    matrix = blocks.reshape(3 * count, 3 * count) * root[:, None] * root
+    matrix = blocks.transpose(1, 2).reshape(3 * count, 3 * count) * root[:, None] * root
     vectors = torch.linalg.eigh(matrix).eigenvectors[:, -3:] * root[:, None]
     stacked = vectors.reshape(count, 3, 3)
     if torch.linalg.det(stacked).sum() < 0:
