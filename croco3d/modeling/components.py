@@ -49,6 +49,9 @@ class Croco3DModel(FastInference, PreTrainedModel):
         own = type(self)._keys_to_ignore_on_load_unexpected
         self._keys_to_ignore_on_load_unexpected = set(own or ())
 
+    def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Says that no table of embeddings is read; sharding by accelerate asks."""
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Loads the model from our own layout, an original repository or an original `.pth` file.

@@ -1,5 +1,6 @@
 """What the processes of a run agree on."""
 
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,6 +30,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         project_dir=config.output,
         kwargs_handlers=[ddp],
     )
+    _check_processes(accelerator)
     if accelerator.state.deepspeed_plugin is not None:
         _complete_deepspeed(accelerator.state.deepspeed_plugin.deepspeed_config, config)
     if is_sharded(accelerator) and runtime.precision == "bf16_weights":
@@ -72,6 +74,21 @@ def is_sharded(accelerator: Accelerator) -> bool:
 
 # Accelerate's names of the ways to run that hold the whole model on every process.
 _REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
+
+
+def _check_processes(accelerator: Accelerator) -> None:
+    """Refuse to run alone among processes that were started together.
+
+    Without a GPU accelerate joins them only if told to stay on the CPU; they would otherwise all
+    make the same run and write to the same folder.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise ValueError(
+            f"{started} processes were started, but each would run by itself on "
+            f"{accelerator.device}: there is no GPU for them. Set runtime.cpu=true to train on "
+            "CPUs (FSDP and DeepSpeed need GPUs)"
+        )
 
 
 def _complete_deepspeed(settings: dict, config: TrainConfig) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .distributed import is_sharded
 from .facts import training_facts
 from .optimizers import masters_of
 
@@ -27,8 +28,8 @@ def save_model(run: "Run", folder: Path) -> None:
         with run.average.applied():
             state = accelerator.get_state_dict(run.model)
     if accelerator.is_main_process:
-        model = accelerator.unwrap_model(run.model)
-        _save_whole(_exported(model, {**state, **_precise(run, model)}), folder)
+        precise = _precise(run, accelerator.unwrap_model(run.model))
+        _save_whole(_exported(run, {**state, **precise}), folder)
     accelerator.wait_for_everyone()
 
 
@@ -58,9 +59,13 @@ def _precise(run: "Run", model: nn.Module) -> dict[str, Tensor]:
     return {name: values[id(p)] for name, p in named if id(p) in values}
 
 
-def _exported(model: nn.Module, state: dict[str, Tensor]) -> Any:
-    """Copy a model with other weights, in float32, adapters merged."""
-    exported = copy.deepcopy(model).float()
+def _exported(run: "Run", state: dict[str, Tensor]) -> Any:
+    """Copy the model with other weights, in float32, adapters merged."""
+    if is_sharded(run.accelerator):
+        # What is sharded cannot be copied; the same options make the same modules.
+        exported = run.config.model.build(weights=False)
+    else:
+        exported = copy.deepcopy(run.accelerator.unwrap_model(run.model)).float()
     exported.load_state_dict(state)
     if hasattr(exported, "merge_and_unload"):
         exported = exported.merge_and_unload()  # pyright: ignore[reportCallIssue]
