@@ -1,6 +1,9 @@
 """`croco3d train`."""
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +32,6 @@ def train(
     from croco3d.training import load_config, options
     from croco3d.training import train as run_training
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     changes = list(overrides or [])
     if push_to_hub is not None:
         changes.append(f"saving.push_to_hub={push_to_hub}")
@@ -40,7 +42,35 @@ def train(
     if show:
         typer.echo(options.to_yaml(settings))
         return
-    run_training(settings)
+    with timed_messages():
+        run_training(settings)
+
+
+@contextmanager
+def timed_messages() -> Iterator[None]:
+    """Show what the package logs on stderr, with the time, above the progress bar.
+
+    Handlers of the root logger, whoever has set them up by then, see none of it meanwhile. Of
+    several processes, those after the first only tell warnings.
+    """
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    rank = os.environ.get("RANK", "0")
+    ours = logging.getLogger("croco3d")
+    level, propagate = ours.level, ours.propagate
+    handler = logging.StreamHandler()
+    process = "" if rank == "0" else f"process {rank}: "
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {process}%(message)s"))
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO if rank == "0" else logging.WARNING)
+    ours.propagate = False
+    try:
+        with logging_redirect_tqdm([ours]):
+            yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        ours.propagate = propagate
 
 
 def register(app: typer.Typer) -> None:

@@ -88,6 +88,8 @@ class ModelOptions(Choice):
             model.set_attn_implementation(self.attention)
         if self.init_from and weights:
             self.take_over(model, self.init_from)
+        elif weights and not self.pretrained:
+            logger.info("all weights are newly initialised")
         _own_memory(model)
         if self.freeze:
             model.freeze(*self.freeze)  # pyright: ignore[reportCallIssue]
