@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,10 +32,19 @@ class NamedImage:
     Attributes:
         source: Where it is: a file, or its pixels.
         name: What messages and exported files call it.
+        origin: The file it comes from, with `#frame=N` for a frame of a video; None for pixels of
+            which nothing else is known.
+        seconds: When it was taken, from the start of its video.
     """
 
     source: ImageSource
     name: str
+    origin: str | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.origin is None:
+            object.__setattr__(self, "origin", self.path)
 
     @property
     def path(self) -> str | None:
@@ -209,7 +218,7 @@ def _with_unique_names(images: list[NamedImage]) -> list[NamedImage]:
         while candidate in taken:
             candidate, number = f"{number}_{name}", number + 1
         taken.add(candidate)
-        unique.append(NamedImage(image.source, candidate))
+        unique.append(replace(image, name=candidate))
     return unique
 
 
@@ -231,6 +240,7 @@ def video_frames(path: str | os.PathLike[str], every: int = 1) -> Iterator[Named
     if not Path(path).is_file():
         raise ImageError(f"{path} does not exist.")
     capture = cv2.VideoCapture(os.fspath(path))
+    rate = capture.get(cv2.CAP_PROP_FPS)
     try:
         number = 0
         while capture.grab():
@@ -238,9 +248,46 @@ def video_frames(path: str | os.PathLike[str], every: int = 1) -> Iterator[Named
                 decoded, frame = capture.retrieve()
                 if decoded:
                     rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-                    yield NamedImage(rgb, f"{Path(path).stem}_{number:06d}.png")
+                    name = f"{Path(path).stem}_{number:06d}.png"
+                    seconds = number / rate if rate > 0 else None
+                    yield NamedImage(rgb, name, f"{os.fspath(path)}#frame={number}", seconds)
             number += 1
     finally:
         capture.release()
     if number == 0:
         raise ImageError(f"{path} is not a video that OpenCV can read.")
+
+
+def split_origin(origin: str) -> tuple[Path, int | None]:
+    """A file, and the number of the frame if it is a video; see `NamedImage.origin`.
+
+    >>> split_origin("clip.mp4#frame=20")[1]
+    20
+    """
+    path, mark, number = origin.rpartition("#frame=")
+    return (Path(path), int(number)) if mark and number.isdigit() else (Path(origin), None)
+
+
+def read_frames(path: str | os.PathLike[str], numbers: Iterable[int]) -> Iterator[np.ndarray]:
+    """Decode some frames of a video again, one after the other.
+
+    Args:
+        path: The video file.
+        numbers: Which frames, in increasing order.
+
+    Yields:
+        uint8 RGB `(H, W, 3)` each.
+
+    Raises:
+        ImageError: If the video has no such frame any more.
+    """
+    wanted = list(numbers)
+    for frame in video_frames(path):
+        if not wanted:
+            return
+        if split_origin(str(frame.origin))[1] == wanted[0]:
+            assert isinstance(frame.source, np.ndarray)
+            yield frame.source
+            del wanted[0]
+    if wanted:
+        raise ImageError(f"{path} has no frame {wanted[0]} any more.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..images import ImageError, NamedImage
+from ..images import ImageError, NamedImage, split_origin
 from .store import tensor_key
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,13 @@ class Photographs:
     def names(self) -> list[str]:
         """What to call them."""
         return [image.name for image in self.found]
+
+    @property
+    def timestamps(self) -> list[float] | None:
+        """Seconds from the start of the one video that all are frames of, None for others."""
+        videos = {split_origin(image.origin or "")[0] for image in self.found}
+        seconds = [image.seconds for image in self.found if image.seconds is not None]
+        return seconds if len(videos) == 1 and len(seconds) == len(self.found) else None
 
     @property
     def pixels(self) -> list[Tensor]:

@@ -101,7 +101,7 @@ def reconstruct(
             _choose_pairs(encoded, photographs.graph(graph), prefilter, photographs.names),
             images=photographs.views,
             names=photographs.names,
-            paths=[image.path for image in photographs.found],
+            paths=[image.origin for image in photographs.found],
             encoded=encoded,
             batch_size=batch_size,
             dtype=autocast,
@@ -128,6 +128,8 @@ def reconstruct(
         "images_encoded": encoded.encoded,
         "left_out": photographs.left_out,
     }
+    if photographs.timestamps is not None:
+        scene.info["timestamps"] = photographs.timestamps
     return scene
 
 

@@ -55,7 +55,8 @@ class Scene:
         metric: Whether the unit of length is the metre.
         up_axis: The world axis that points up, "-y" (as in a level camera's frame), "y", "z" or
             "-z"; see `oriented`.
-        paths: The photographs' files, for exporters that copy them; None where there is none.
+        paths: The photographs' files, for exporters that copy them, `clip.mp4#frame=20` for a
+            frame of a video; None where there is none.
         info: Whatever the reconstruction has to say about itself; JSON-serialisable.
     """
 

@@ -5,7 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from croco3d.images import ImageError, find_images, load_image, video_frames
+from croco3d.images import (
+    ImageError,
+    find_images,
+    load_image,
+    read_frames,
+    split_origin,
+    video_frames,
+)
 
 
 @pytest.fixture
@@ -150,6 +157,12 @@ def test_video_frames(tmp_path):
     # Red in OpenCV's BGR order is the first channel here.
     levels = [load_image(frame.source)[..., 0].mean() for frame in frames]
     np.testing.assert_allclose(levels, [0, 90, 180], atol=8)
+    assert [frame.seconds for frame in frames] == pytest.approx([0, 0.3, 0.6])
+    assert split_origin(frames[1].origin) == (path, 3)
+    again = list(read_frames(path, [3, 6]))
+    assert all(np.array_equal(a, f.source) for a, f in zip(again, frames[1:], strict=True))
+    with pytest.raises(ImageError, match="no frame 9"):
+        list(read_frames(path, [3, 9]))
     with pytest.raises(ImageError, match="does not exist"):
         list(video_frames(tmp_path / "no.mp4"))
     (tmp_path / "bad.mp4").write_text("no video")

@@ -49,7 +49,7 @@ def test_missing_photographs_are_replaced_in_place(scene, tmp_path, caplog):
 
 def test_changed_photographs_are_refused(scene, tmp_path):
     Image.new("RGB", (100, 80)).save(scene.paths[1])
-    with pytest.raises(ValueError, match="photo_1.png is 100 x 80 pixels, but was 480 x 360"):
+    with pytest.raises(ValueError, match=r"photo_1\.png is 100 x 80 pixels, but was 480 x 360"):
         write_photographs(scene, tmp_path / "out")
 
 

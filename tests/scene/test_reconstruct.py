@@ -349,3 +349,24 @@ def test_the_fast_layout_is_undone_after_an_interruption(tiny, pair_room, monkey
     with pytest.raises(KeyboardInterrupt):
         reconstruct(pair_room.photographs, tiny)
     assert not tiny.is_optimized and next(tiny.encoder.parameters()).numel() > 0
+
+
+def test_frames_of_a_video_come_out_at_their_own_resolution(pair_room, tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 10, (320, 240))  # pyright: ignore
+    black = np.zeros((240, 320, 3), np.uint8)
+    for photo in pair_room.photographs:
+        for frame in (photo, black, black):
+            writer.write(frame[..., ::-1].copy())
+    writer.release()
+    scene = reconstruct(path, ExactModel(pair_room), every=3)
+    check_scene(scene, pair_room)
+    assert scene.names == ["clip_000000.png", "clip_000003.png"]
+    scene.save_colmap(tmp_path / "colmap", max_points=500)
+    for index, name in enumerate(("clip_000000.jpg", "clip_000003.jpg")):
+        saved = np.asarray(Image.open(tmp_path / "colmap" / "images" / name)).astype(int)
+        assert saved.shape == (240, 320, 3)
+        assert np.abs(saved - pair_room.photographs[index]).mean() < 3
+    scene.save_tum(tmp_path / "path.txt")
+    times = np.loadtxt(tmp_path / "path.txt")[:, 0]
+    np.testing.assert_allclose(times, [0, 0.3])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ...images import read_frames, split_origin
 from ..scene import Scene
 from ..tracks import sample_depth, to_network
 
@@ -45,8 +46,8 @@ def write_photographs(scene: Scene, folder: Path) -> None:
     """Write each image's photograph into a folder under its name of `file_names`.
 
     Files are copied byte by byte, unless their orientation is a tag (which the readers of these
-    exports ignore) or their format is unusual. Where there is no file, the image that the network
-    saw is enlarged.
+    exports ignore) or their format is unusual; frames of a video are decoded again. Where there is
+    no file, the image that the network saw is enlarged.
 
     Args:
         scene: The scene.
@@ -55,31 +56,53 @@ def write_photographs(scene: Scene, folder: Path) -> None:
     Raises:
         ValueError: If a photograph has changed its size since the reconstruction.
     """
+    missing: list[str] = []
+    frames: dict[Path, list[tuple[int, int]]] = {}
     for index, name in enumerate(file_names(scene)):
-        source = scene.paths[index]
-        if source is not None and Path(source).is_file():
-            _copy(
-                Path(source),
-                folder / name,
-                (scene.cameras[index].width, scene.cameras[index].height),
-            )
-            continue
+        source, number = split_origin(scene.paths[index] or "")
+        if not source.is_file():
+            missing.append(scene.names[index])
+            Image.fromarray(_enlarged(scene, index)).save(folder / name, quality=95)
+        elif number is None:
+            _copy(source, folder / name, _size(scene, index))
+        else:
+            frames.setdefault(source, []).append((number, index))
+    for video, numbers in frames.items():
+        _write_frames(scene, video, sorted(numbers), folder)
+    if missing:
         logger.warning(
-            "The photograph of %s is not at hand, so the exported one is enlarged from %d x %d.",
-            scene.names[index], *reversed(scene.images[index].shape[:2]),
-        )  # fmt: skip
-        Image.fromarray(_enlarged(scene, index)).save(folder / name, quality=95)
+            "Photographs that are not at hand were enlarged from what the network saw: %s.",
+            ", ".join(missing),
+        )
+
+
+def _size(scene: Scene, index: int) -> tuple[int, int]:
+    return scene.cameras[index].width, scene.cameras[index].height
+
+
+def _write_frames(scene: Scene, video: Path, numbers: list[tuple[int, int]], folder: Path) -> None:
+    """Write frames of a video, given as (number, image), at their own resolution."""
+    names = file_names(scene)
+    frames = read_frames(video, [number for number, _ in numbers])
+    for (number, index), frame in zip(numbers, frames, strict=True):
+        picture = Image.fromarray(frame)
+        _check_size(f"Frame {number} of {video}", picture, _size(scene, index))
+        picture.save(folder / names[index], quality=95, subsampling=0)
+
+
+def _check_size(what: str, picture: Image.Image, size: tuple[int, int]) -> None:
+    if picture.size != size:
+        raise ValueError(
+            f"{what} is {picture.size[0]} x {picture.size[1]} pixels, but was {size[0]} x "
+            f"{size[1]} when the scene was reconstructed: restore it, or reconstruct again."
+        )
 
 
 def _copy(source: Path, target: Path, size: tuple[int, int]) -> None:
     with Image.open(source) as image:
         turned = image.getexif().get(_ORIENTATION, 1) != 1
         upright = ImageOps.exif_transpose(image) if turned else image
-        if upright.size != size:
-            raise ValueError(
-                f"{source} is {upright.size[0]} x {upright.size[1]} pixels, but was {size[0]} x "
-                f"{size[1]} when the scene was reconstructed: restore it, or reconstruct again."
-            )
+        _check_size(str(source), upright, size)
         if not turned and source.suffix.lower() in _COPIED:
             shutil.copyfile(source, target)
         else:
