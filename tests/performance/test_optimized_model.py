@@ -6,9 +6,9 @@ from croco3d.modeling.croco import CrocoConfig, CrocoForPreTraining
 from croco3d.modeling.decoders import PairDecoderConfig
 from croco3d.modeling.dust3r import Dust3rConfig, Dust3rForStereo
 from croco3d.modeling.encoders import CrocoEncoderConfig
-from croco3d.modeling.heads import DptHeadConfig, LinearHeadConfig
+from croco3d.modeling.heads import DptHeadConfig, LinearHeadConfig, dpt
+from croco3d.modeling.inference.convolution import NnpackConv2d, suits_nnpack
 from croco3d.modeling.inference.packed import PackedLinear, can_pack
-from croco3d.modeling.inference.winograd import WinogradConv2d
 from croco3d.modeling.layers.attention import lean_attention
 
 needs_onednn = pytest.mark.skipif(not can_pack(torch.float32), reason="no oneDNN in this build")
@@ -128,12 +128,14 @@ def test_croco_runs_optimized_with_a_mask():
     assert relative(fast, plain) < 1e-5
 
 
-@pytest.mark.parametrize("height, width", [(4, 4), (24, 32), (13, 9), (1, 3), (6, 130)])
+@pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="no NNPACK in this build")
+@pytest.mark.parametrize("height, width", [(24, 32), (13, 40), (6, 130), (4, 4)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_winograd_is_the_convolution_at_any_size(height, width, bias):
+def test_nnpack_computes_the_convolution_at_any_size(height, width, bias):
     torch.manual_seed(height)
-    conv = nn.Conv2d(5, 7, 3, padding=1, bias=bias)
-    x = torch.randn(2, 5, height, width)
+    conv = nn.Conv2d(96, 97, 3, padding=1, bias=bias)
+    assert suits_nnpack(conv)
+    x = torch.randn(2, 96, height, width)
     with torch.no_grad():
         expected = nn.functional.conv2d(
             x.double(),
@@ -141,7 +143,22 @@ def test_winograd_is_the_convolution_at_any_size(height, width, bias):
             None if conv.bias is None else conv.bias.double(),
             padding=1,
         )
-        assert relative(WinogradConv2d(conv)(x).double(), expected) < 1e-5
+        assert relative(NnpackConv2d(conv)(x).double(), expected) < 2e-5
+
+
+@pytest.mark.parametrize("rows", [1, 5, 7])
+def test_enlarging_in_strips_changes_nothing(rows, monkeypatch):
+    torch.manual_seed(rows)
+    conv, x, size = nn.Conv2d(3, 4, 3, padding=1), torch.randn(2, 3, 6, 5), (17, 11)
+    expected = conv(nn.functional.interpolate(x, size, mode="bilinear", align_corners=True))
+    monkeypatch.setattr(dpt, "STRIP_VALUES", rows * 2 * 3 * 11)
+    heights = []
+    with torch.no_grad():
+        found = dpt.enlarge_and_convolve(
+            x, size, lambda strip: heights.append(strip.shape[-2]) or conv(strip)
+        )
+    assert max(heights) <= rows + 2
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_lean_attention_is_scaled_dot_product_attention():

@@ -1,5 +1,8 @@
 """The dense prediction transformer head (DPT, arXiv 2103.13413) as DUSt3R uses it."""
 
+from collections.abc import Callable
+
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,6 +11,11 @@ from ..components import Head, settle_fact
 from ..outputs import HeadOutput
 from ..registry import HEADS
 from .postprocess import PointHeadConfig, points_and_confidence
+
+# Without gradients, CPUs work off enlarged maps in strips of about this many values, which memory
+# just used can hold: touching fresh memory for whole maps costs as much as a tenth of the
+# convolutions (measured).
+STRIP_VALUES = 2**22
 
 
 @strict
@@ -89,13 +97,20 @@ class DptHead(Head):
         x = self.fuse[3](maps[3])
         # A coarsest level made from an odd grid comes back one row or column too large.
         x = x[..., : maps[2].shape[-2], : maps[2].shape[-1]]
-        for index in (2, 1, 0):
+        for index in (2, 1):
             x = self.fuse[index](x, maps[index])
+        finest = self.fuse[0]
+        assert isinstance(finest, Fusion)
+        x = finest.refine(x, maps[0])
+        doubled = (2 * x.shape[-2], 2 * x.shape[-1])
+        x = enlarge_and_convolve(x, doubled, self.predict_fine)
         size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
-        x = F.interpolate(self.predict_fine(x), size, mode="bilinear", align_corners=True)
-        raw = self.predict_raw(F.relu(self.predict_full(x), inplace=True))
+        raw = enlarge_and_convolve(x, size, self._predict_raw)
         pointmap, confidence = points_and_confidence(raw, self.config)
         return HeadOutput(pointmap=pointmap, confidence=confidence)
+
+    def _predict_raw(self, x: Tensor) -> Tensor:
+        return self.predict_raw(F.relu(self.predict_full(x), inplace=True))
 
 
 def choose_levels(config: DptHeadConfig, depth: int) -> tuple[int, ...]:
@@ -169,8 +184,55 @@ class Fusion(nn.Module):
 
     def forward(self, x: Tensor, finer: Tensor | None = None) -> Tensor:
         """Maps `(B, C, H, W)`, and a finer level of the same shape, to `(B, C, 2H, 2W)`."""
+        x = self.refine(x, finer)
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+    def refine(self, x: Tensor, finer: Tensor | None = None) -> Tensor:
+        """Does what `forward` does but the enlargement."""
         if self.skip_unit is not None and finer is not None:
             x = x + self.skip_unit(finer)
         # The 1x1 convolution commutes with the enlargement, and costs a quarter before it.
-        x = self.out(self.unit(x))
-        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        return self.out(self.unit(x))
+
+
+def enlarge_and_convolve(
+    x: Tensor, size: tuple[int, int], convolve: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Enlarges a map bilinearly with aligned corners, then convolves it with a reach of one row.
+
+    Args:
+        x: `(B, C, h, w)`.
+        size: (H, W), at least (h, w).
+        convolve: maps `(B, C, H, W)` to `(B, O, H, W)`, padding with zeros.
+
+    Returns:
+        `(B, O, H, W)`.
+    """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    strips = x.device.type in ("cpu", "meta") and not torch.is_grad_enabled() and not traced
+    height, width = size
+    rows = max(STRIP_VALUES // (x.shape[0] * x.shape[1] * width), 1) if strips else height
+    if height <= rows:
+        return convolve(F.interpolate(x, size, mode="bilinear", align_corners=True))
+    result = None
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        above, below = max(first - 1, 0), min(last + 1, height)
+        strip = convolve(_enlarged_rows(x, size, above, below))
+        if result is None:
+            result = strip.new_empty(x.shape[0], strip.shape[1], height, width)
+        result[:, :, first:last] = strip[:, :, first - above : last - above]
+    assert result is not None
+    return result
+
+
+def _enlarged_rows(x: Tensor, size: tuple[int, int], first: int, last: int) -> Tensor:
+    """Returns rows [first, last) of `(B, C, h, w)` enlarged to `size` with aligned corners."""
+    height = x.shape[-2]
+    source = torch.arange(first, last, dtype=x.dtype, device=x.device)
+    source = source * ((height - 1) / max(size[0] - 1, 1))
+    upper = source.long().clamp(max=height - 1)
+    lower = (upper + 1).clamp(max=height - 1)
+    weight = (source - upper)[:, None]
+    rows = torch.lerp(x[:, :, upper], x[:, :, lower], weight)
+    return F.interpolate(rows, (last - first, size[1]), mode="bilinear", align_corners=True)

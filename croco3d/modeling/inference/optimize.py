@@ -6,11 +6,15 @@ from typing import Self
 import torch
 from timm.layers import Mlp
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..layers import CrossAttention, SelfAttention
+from .attention import FastCrossAttention, FastSelfAttention
+from .convolution import NnpackConv2d, suits_nnpack
+from .memory import return_freed_memory
 from .packed import PackedLinear, can_pack
-from .winograd import WinogradConv2d, suits_winograd
 
-# A layer: the module that holds it, under which name, and itself.
+# A layer that was exchanged: the module that holds it, under which name, and itself.
 Place = tuple[nn.Module, str, nn.Module]
 
 
@@ -28,9 +32,10 @@ class FastInference(nn.Module):
         """Puts the model into evaluation mode and the layout that runs fastest on its device.
 
         On CPUs, weights of linear layers are packed for oneDNN (held once, in the packed layout),
-        GELUs run inside the products, and the heads' large 3x3 convolutions run by Winograd's
-        algorithm. Results are equal to about 1e-5. The model can be saved as before, but not
-        trained, moved, cast or loaded into until `restore`. On other devices only the cast acts.
+        GELUs run inside the products, rotary positions turn by one complex product, and the
+        heads' large 3x3 convolutions run by Winograd's algorithm. Results are equal to about
+        1e-5. The model can be saved as before, but not trained, moved, cast or loaded into until
+        `restore`. On other devices only the cast acts.
 
         Args:
             dtype: cast to it first, such as `torch.bfloat16`, for which a CPU needs AVX512-BF16 or
@@ -44,10 +49,7 @@ class FastInference(nn.Module):
         if dtype is not None:
             self.to(dtype)
         self._exchanged = []
-        for parent, name, layer in list(_places(self)):
-            for child, faster in _faster(parent, name, layer):
-                self._exchanged.append((parent, child, getattr(parent, child)))
-                setattr(parent, child, faster)
+        self._exchanged.extend(_exchange(self))
         return self
 
     def restore(self) -> Self:
@@ -57,32 +59,50 @@ class FastInference(nn.Module):
             the model itself.
         """
         for parent, name, original in reversed(self._exchanged or []):
-            current = getattr(parent, name)
-            if isinstance(current, PackedLinear):
-                current.unpack()
+            for layer in getattr(parent, name).modules():
+                if isinstance(layer, PackedLinear):
+                    layer.unpack()
             setattr(parent, name, original)
         self._exchanged = None
         return self
 
 
-def _places(model: nn.Module) -> Iterator[Place]:
-    for parent in model.modules():
-        for name, layer in parent.named_children():
-            yield parent, name, layer
+def _exchange(parent: nn.Module) -> Iterator[Place]:
+    """Exchanges all layers below a module that have a faster form; yields what was there."""
+    for name, layer in list(parent.named_children()):
+        faster = _faster(parent, name, layer)
+        if faster is None:
+            yield from _exchange(layer)
+            if isinstance(layer, GradientCheckpointingLayer):
+                # Each block's old weights, before the next one's are packed.
+                return_freed_memory()
+            continue
+        yield parent, name, layer
+        setattr(parent, name, faster)
+        if isinstance(faster, PackedLinear) and faster.gelu:
+            assert isinstance(parent, Mlp)
+            yield parent, "act", parent.act
+            parent.act = nn.Identity()
 
 
-def _faster(parent: nn.Module, name: str, layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yields what to exchange in `parent` on account of one of its layers."""
-    weight = getattr(layer, "weight", None)
-    if not isinstance(weight, torch.Tensor) or weight.device.type != "cpu":
-        return
-    if type(layer) is nn.Linear and can_pack(weight.dtype):
+def _faster(parent: nn.Module, name: str, layer: nn.Module) -> nn.Module | None:
+    """Makes the faster form of a layer, `None` where there is none."""
+    weights = list(layer.parameters())
+    # Quantised weights are of types of their own, with products of their own.
+    if not weights or any(w.device.type != "cpu" or type(w) is not nn.Parameter for w in weights):
+        return None
+    if isinstance(layer, nn.Conv2d) and suits_nnpack(layer):
+        return NnpackConv2d(layer)
+    if not can_pack(weights[0].dtype):
+        return None
+    if type(layer) is SelfAttention and layer.config.rotary_base is not None:
+        return FastSelfAttention(layer)
+    if type(layer) is CrossAttention and layer.config.rotary_base is not None:
+        return FastCrossAttention(layer)
+    if type(layer) is nn.Linear:
         gelu = name == "fc1" and isinstance(parent, Mlp) and _is_exact_gelu(parent.act)
-        if gelu:
-            yield "act", nn.Identity()
-        yield name, PackedLinear(layer, gelu)
-    elif isinstance(layer, nn.Conv2d) and suits_winograd(layer):
-        yield name, WinogradConv2d(layer)
+        return PackedLinear(layer, gelu)
+    return None
 
 
 def _is_exact_gelu(act: nn.Module) -> bool:

@@ -25,37 +25,47 @@ class PackedLinear(nn.Module):
     Args:
         linear: the layer to take over; on the CPU, in a dtype that `can_pack` accepts.
         gelu: whether to apply GELU to the result.
+        rows: order in which to put the outputs; `None` for their own.
     """
 
-    def __init__(self, linear: nn.Linear, gelu: bool = False) -> None:
+    def __init__(self, linear: nn.Linear, gelu: bool = False, rows: Tensor | None = None) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.dtype = linear.weight.dtype
         # In a tuple, so that it is no submodule: its parameters are not this layer's.
         self._source = (linear,)
+        self.gelu = gelu
         self._attributes = ("gelu", [], "none") if gelu else ("none", [], "")
-        self.bias = linear.bias
+        self.bias, self._rows = linear.bias, rows
         weight = linear.weight.detach()
+        bias = None if linear.bias is None else linear.bias.detach()
+        if rows is not None:
+            weight, bias = weight[rows], None if bias is None else bias[rows]
+        self._ordered_bias = bias
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         linear.weight.data = weight.new_empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps `(..., in_features)` to `(..., out_features)`."""
-        x = x.to(self.dtype)
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, *self._attributes)
+        x, bias = x.to(self.dtype), self._ordered_bias
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, *self._attributes)
 
     def unpack(self) -> nn.Linear:
         """Fills the original layer again and returns it; this one must not be used any more."""
         (linear,) = self._source
-        linear.weight.data = self._packed.to_dense()
+        linear.weight.data = self._weight()
         return linear
+
+    def _weight(self) -> Tensor:
+        weight = self._packed.to_dense()
+        return weight if self._rows is None else weight[self._rows.argsort()]
 
     def extra_repr(self) -> str:
         """Describes the layer."""
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.dtype}"
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        destination[f"{prefix}weight"] = self._packed.to_dense()
+        destination[f"{prefix}weight"] = self._weight()
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
