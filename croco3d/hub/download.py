@@ -76,21 +76,31 @@ def fetch(
     return path
 
 
-def fetch_weights(name: str, **options: Any) -> None:
-    """Downloads the weights of a model in our layout, whole or in shards.
+def fetch_weights(name: str, **options: Any) -> list[str]:
+    """Finds the weights of a model in our layout, whole or in shards, or downloads them.
+
+    Returns:
+        the files; none for a folder that holds weights of another kind, or none.
 
     Raises:
-        OSError: if there are none, or the download failed.
+        OSError: if a repository has none, or the download failed.
     """
-    if Path(name).is_dir() or fetch(name, WEIGHTS, **options) is not None:
-        return
+    whole = fetch(name, WEIGHTS, **options)
+    if whole is not None:
+        return [whole]
     index = fetch(name, INDEX, **options)
     if index is None:
+        if Path(name).is_dir():
+            return []
         raise OSError(f"{name!r} holds neither {WEIGHTS} nor {INDEX}.")
     shards = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
+    files = []
     for shard in sorted(set(shards)):
-        if fetch(name, shard, **options) is None:
+        file = fetch(name, shard, **options)
+        if file is None:
             raise OSError(f"{name!r} lacks {shard}, which its {INDEX} names.")
+        files.append(file)
+    return files
 
 
 def explain(

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from ..modeling.components import Croco3DModel
 from .download import fetch_weights
 from .known import is_restrictive
-from .sources import Source, open_source
+from .sources import Source, open_safetensors, open_source, read_original
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +59,25 @@ def load_pretrained(
     show_license(source.name, source.license)
     wants_info = options.pop("output_loading_info", False)
     options = {key: value for key, value in options.items() if key not in HUB_OPTIONS}
+    cast = _is_cast(options)
     if source.is_original:
-        config, weights = source.original
+        config, weights = read_original(source, lazy=True) if cast else source.original
         config, weights = _select(model_class, config, weights, source.name)
         load_from = {"pretrained_model_name_or_path": None, "state_dict": weights}
         options.setdefault("config", config)
     else:
         _check_kind(model_class, source)
+        files = []
         if not options.get("variant"):
-            fetch_weights(source.name, **source.hub_options)
+            files = fetch_weights(source.name, **source.hub_options)
         # What was just downloaded need not be downloaded again.
         found = {k: v for k, v in source.hub_options.items() if k != "force_download"}
         load_from = {"pretrained_model_name_or_path": source.name, **found}
+        if cast and files:
+            assert model_class.config_class is not None
+            options.setdefault("config", model_class.config_class.from_pretrained(**load_from))
+            weights = {k: v for file in files for k, v in open_safetensors(file).items()}
+            load_from = {"pretrained_model_name_or_path": None, "state_dict": weights}
     try:
         model, info = load(*args, **load_from, output_loading_info=True, **options)
     except SafetensorError as error:
@@ -81,6 +89,14 @@ def load_pretrained(
     # Adapters trained on the model record where it came from.
     model.name_or_path = source.asked or source.name
     return (model, info) if wants_info else model
+
+
+def _is_cast(options: dict[str, Any]) -> bool:
+    """Tells whether weights are to be cast while they are loaded, to this process's memory."""
+    placed = options.get("device_map") or options.get("quantization_config")
+    dtype = options.get("dtype", options.get("torch_dtype"))
+    halves = (torch.bfloat16, torch.float16, "bfloat16", "float16")
+    return not placed and dtype in halves
 
 
 def _select(

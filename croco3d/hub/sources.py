@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import ModelCard
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -175,8 +175,15 @@ def _without_config(name: str, subfolder: str) -> str:
     return f"The repository {name!r}{inside} holds no config.json: it is no model of this kind."
 
 
-def read_original(source: Source) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
+def read_original(source: Source, lazy: bool = False) -> tuple[PreTrainedConfig, dict[str, Any]]:
     """Reads a published checkpoint: its configuration in our form, its weights by our names.
+
+    Args:
+        source: where it is.
+        lazy: whether a `.safetensors` file is only opened; see `open_safetensors`.
+
+    Returns:
+        the configuration, and the weights by our names.
 
     Raises:
         ValueError: if the file is damaged, holds code, or is of an unknown kind.
@@ -188,7 +195,7 @@ def read_original(source: Source) -> tuple[PreTrainedConfig, dict[str, Tensor]]:
         path = fetch(source.name, WEIGHTS, **source.hub_options)
         if path is None:
             raise OSError(f"{source.name!r} holds no {WEIGHTS}.")
-        weights = read_safetensors(path)
+        weights = open_safetensors(path) if lazy else read_safetensors(path)
     config.license = source.license
     head: Any = config.head_config  # pyright: ignore[reportAttributeAccessIssue]
     renamed = from_original(weights, HEAD_NAMES[head.model_type])
@@ -205,9 +212,27 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is damaged or incomplete ({error}); download it again."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def open_safetensors(path: str | os.PathLike) -> dict[str, Any]:
+    """Opens a `.safetensors` file without mapping it: `value[...]` reads one tensor.
+
+    Pages of a mapped file count as the process's memory once they are read; so a model that is
+    cast while it is loaded is read tensor by tensor instead.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", backend="pread") as file:
+            return {name: file.get_slice(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | os.PathLike, error: SafetensorError) -> ValueError:
+    return ValueError(f"{os.fspath(path)!r} is damaged or incomplete ({error}); download it again.")
 
 
 def _published_options(config: dict[str, Any]) -> dict[str, Any]:
