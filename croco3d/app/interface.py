@@ -156,4 +156,6 @@ def describe(scene: Scene) -> str:
     ]
     head = "| Name | Pixels | Focal |\n|---|---|---|"
     title = f"**{len(scene)} photographs**, lengths in {unit}, focals as on 35 mm film"
+    if scene.info.get("relative_confidences"):
+        title += ". **The model was sure of nothing here; take the scene with caution**"
     return f"{title}\n\n" + "\n".join([head, *rows])

@@ -22,6 +22,7 @@ Reconstruct = Callable[..., Scene]
 """Called as `reconstruct(paths, model=..., graph=...)`; returns the scene."""
 
 MEGABYTE = 2**20
+SPLATS = 400_000  # points that are shown as little squares
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,11 @@ class Sessions:
         scene, session = self._scene(key), self.get(key)
         session.exports += 1
         path = _fresh(session.folder / "shown") / str(session.exports) / "scene.glb"
+        # Browsers draw points one pixel wide, which leaves little to see of a few.
+        few = sum(depth.numel() for depth in scene.depthmaps) <= SPLATS
         scene.save(
             path,
-            mesh=surface,
+            mesh="grid" if surface else "splats" if few else False,
             min_confidence=min_confidence,
             voxel_size="auto" if not surface else None,
             remove_edges=True,

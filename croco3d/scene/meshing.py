@@ -16,7 +16,7 @@ from .fusion import fuse, pixel_footprint, valid_masks
 if TYPE_CHECKING:
     from .scene import Scene
 
-MeshMethod = Literal["grid", "tsdf", "poisson"]
+MeshMethod = Literal["grid", "splats", "tsdf", "poisson"]
 
 
 @dataclass(eq=False)
@@ -49,8 +49,9 @@ def build_mesh(
     Args:
         scene: The scene.
         method: "grid" joins the neighbouring pixels of each image, keeping every pixel and the
-            overlap of images; "tsdf" fuses the depth maps in a grid of voxels; "poisson" fits one
-            closed surface to the fused cloud. The last two need Open3D.
+            overlap of images; "splats" makes a square of every pixel, which shows as points do but
+            has a size; "tsdf" fuses the depth maps in a grid of voxels; "poisson" fits one closed
+            surface to the fused cloud. The last two need Open3D.
         min_confidence: Percentile of confidence, see `Scene.mask`.
         voxel_size: Resolution of "tsdf" and "poisson" in scene units; by default twice the median
             width of a pixel.
@@ -65,12 +66,16 @@ def build_mesh(
     masks = valid_masks(scene, min_confidence, remove_edges=True)
     if method == "grid":
         return _grid_mesh(scene, masks)
+    if method == "splats":
+        return _splat_mesh(scene, masks)
     voxel_size = voxel_size or 2 * pixel_footprint(scene, masks)
     if method == "tsdf":
         return _tsdf_mesh(scene, masks, voxel_size)
     if method == "poisson":
         return _poisson_mesh(scene, min_confidence, voxel_size)
-    raise ValueError(f"Unknown mesh method {method!r}; choose 'grid', 'tsdf' or 'poisson'.")
+    raise ValueError(
+        f"Unknown mesh method {method!r}; choose 'grid', 'splats', 'tsdf' or 'poisson'."
+    )
 
 
 def _grid_mesh(scene: Scene, masks: list[Tensor]) -> Mesh:
@@ -83,6 +88,23 @@ def _grid_mesh(scene: Scene, masks: list[Tensor]) -> Mesh:
         torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)
     )
     return Mesh(points.astype(np.float32), triangles.astype(np.uint32), colors)
+
+
+def _splat_mesh(scene: Scene, masks: list[Tensor]) -> Mesh:
+    """A square a pixel, as wide as the pixel is at its depth, facing its camera."""
+    # Top left, bottom left, top right, bottom right, in halves of the camera's x and y axes.
+    corners = torch.tensor([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
+    triangles = torch.tensor([[0, 1, 2], [2, 1, 3]])
+    points, colors = [], []
+    for index, mask in enumerate(masks):
+        axes = scene.cameras[index].cam2world[:3, :2].float().T
+        width = scene.depthmaps[index][mask].float() / scene.network_intrinsics(index)[0, 0].float()
+        offsets = width[:, None, None] * (corners @ axes)
+        points.append((scene.pointmaps[index][mask].float()[:, None] + offsets).flatten(0, 1))
+        colors.append(scene.images[index][mask].repeat_interleave(4, 0))
+    vertices = torch.cat(points).numpy()
+    faces = 4 * torch.arange(len(vertices) // 4)[:, None, None] + triangles
+    return Mesh(vertices, faces.flatten(0, 1).numpy().astype(np.uint32), torch.cat(colors).numpy())
 
 
 def _grid_faces(mask: Tensor) -> tuple[Tensor, Tensor]:

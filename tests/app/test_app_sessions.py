@@ -51,13 +51,17 @@ def sessions(tmp_path):
     return Sessions(plane_scene, root=tmp_path / "root")
 
 
-def test_a_visitor_gets_scene_and_downloads(sessions, photographs):
+def test_a_visitor_gets_scene_and_downloads(sessions, photographs, monkeypatch):
     scene = sessions.make_scene("a", photographs, "some/model", "swin-3")
     assert scene.info == {"model": "some/model", "graph": "swin-3"}
     assert all(Path(p).is_relative_to(sessions.root) for p in scene.paths)
-    every = trimesh.load(sessions.show("a", 0, False)).geometry["points"]
+    every = trimesh.load(sessions.show("a", 0, False), process=False).geometry["surface"]
+    assert len(every.faces) == 2 * 3 * 24 * 32
     path = sessions.show("a", 50, False)
-    assert len(trimesh.load(path).geometry["points"].vertices) < 0.8 * len(every.vertices)
+    fewer = trimesh.load(path, process=False).geometry["surface"]
+    assert len(fewer.faces) < 0.8 * len(every.faces)
+    monkeypatch.setattr("croco3d.app.sessions.SPLATS", 100)
+    assert len(trimesh.load(sessions.show("a", 0, False)).geometry["points"].vertices) > 500
     assert len(trimesh.load(sessions.show("a", 0, True)).geometry["surface"].faces) > 1000
     cloud, archive = sessions.downloads("a", 0)
     assert len(trimesh.load(cloud).vertices) > 500

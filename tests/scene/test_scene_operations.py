@@ -223,6 +223,22 @@ def test_centering_and_scaling(scene):
         scene.rescaled(-1)
 
 
+def test_splats_cover_their_pixels(scene):
+    mesh = scene.mesh(method="splats")
+    kept = scene.mask(remove_edges=True)
+    assert len(mesh) == 2 * sum(int(mask.sum()) for mask in kept)
+    squares = torch.tensor(mesh.vertices).view(-1, 4, 3)[: int(kept[0].sum())]
+    pixels, depth = scene.cameras[0].project(squares)
+    assert (depth - depth[:, :1]).abs().max() < 1e-5
+    to_map = torch.linalg.inv(scene.pixel_to_original[0].double())
+    pixels = pixels.double() @ to_map[:2, :2].T + to_map[:2, 2]
+    v, u = kept[0].nonzero().double().unbind(1)
+    expected = torch.stack([u, v], -1)[:, None] + torch.tensor(
+        [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
+    )
+    torch.testing.assert_close(pixels, expected, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(("method", "error"), [("tsdf", 0.01), ("poisson", 0.03)])
 def test_open3d_surfaces_lie_on_the_truth(scene, method, error):
     try:
@@ -240,7 +256,7 @@ def test_open3d_surfaces_lie_on_the_truth(scene, method, error):
 
 
 def test_unknown_mesh_method_and_missing_open3d(scene, monkeypatch):
-    with pytest.raises(ValueError, match="'grid', 'tsdf' or 'poisson'"):
+    with pytest.raises(ValueError, match="'splats', 'tsdf' or 'poisson'"):
         scene.mesh(method="marching")
     monkeypatch.setitem(__import__("sys").modules, "open3d", None)
     with pytest.raises(ImportError, match=r'pip install "croco3d\[mesh\]"'):
