@@ -95,10 +95,9 @@ def _faster(parent: nn.Module, name: str, layer: nn.Module) -> nn.Module | None:
         return NnpackConv2d(layer)
     if not can_pack(weights[0].dtype):
         return None
-    if type(layer) is SelfAttention and layer.config.rotary_base is not None:
-        return FastSelfAttention(layer)
-    if type(layer) is CrossAttention and layer.config.rotary_base is not None:
-        return FastCrossAttention(layer)
+    fast = {SelfAttention: FastSelfAttention, CrossAttention: FastCrossAttention}.get(type(layer))
+    if fast is not None and getattr(layer.config, "rotary_base", None) is not None:
+        return fast(layer)
     if type(layer) is nn.Linear:
         gelu = name == "fc1" and isinstance(parent, Mlp) and _is_exact_gelu(parent.act)
         return PackedLinear(layer, gelu)
