@@ -64,7 +64,8 @@ def pair(
     if not len(pairs):
         raise ValueError(
             f"No two of {len(source.frames)} frames overlap by {minimum:g} to {maximum:g}. Check "
-            f"the frames with `croco3d data check {directory}`, or lower --min."
+            f"the frames with `croco3d data check {directory}`, lower --min, or raise --max "
+            "(the two pictures of a narrow stereo camera overlap by more)."
         )
     target = output or directory / "pairs.npz"
     save_pairs(target, [frame.name for frame in source.frames], pairs, overlap)

@@ -186,6 +186,26 @@ def test_nerfstudio(tmp_path, depth):
     check_source(make_source({"reader": "nerfstudio", "root": tmp_path}), views)
 
 
+@pytest.mark.parametrize(("model", "count"), [("SIMPLE_RADIAL", 1), ("RADIAL", 2)])
+def test_nerfstudio_radial_cameras_are_opencvs_with_fewer_coefficients(tmp_path, model, count):
+    views = plane_views()
+    lens = {"k1": -0.05, "k2": 0.01, "p1": 0.3}
+    write_nerfstudio(tmp_path, views, camera_model=model, **lens)
+    found = make_source({"reader": "nerfstudio", "root": tmp_path}).frames[0].distortion
+    assert found is not None
+    np.testing.assert_allclose(found, ([-0.05, 0.01][:count] + [0, 0, 0])[:4])
+
+
+def test_nerfstudio_frame_without_a_pose_is_named(tmp_path):
+    write_nerfstudio(tmp_path, plane_views())
+    path = tmp_path / "transforms.json"
+    meta = json.loads(path.read_text())
+    del meta["frames"][1]["transform_matrix"]
+    path.write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match="no 'transform_matrix'.*file_path"):
+        make_source({"reader": "nerfstudio", "root": tmp_path})
+
+
 def test_nerfstudio_pairs_file_scale_mask_and_frames_without_depth(tmp_path):
     views = plane_views()
     write_nerfstudio(tmp_path, views, depth_unit_scale_factor=2e-3)
@@ -294,6 +314,8 @@ def test_wildrgbd(tmp_path):
     assert len(make_source({"reader": "wildrgbd", "root": tmp_path, "foreground": True}).pairs) == 3
     with pytest.raises(ValueError, match="no pair"):
         make_source({"reader": "wildrgbd", "root": tmp_path, "split": "val"})
+    with pytest.raises(ValueError, match="no 'test'; it has train, val"):
+        make_source({"reader": "wildrgbd", "root": tmp_path, "split": "test"})
 
 
 def test_arkitscenes(tmp_path):

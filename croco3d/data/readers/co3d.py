@@ -16,7 +16,16 @@ from ..frames import Frame, PairSource
 from ..loading import load_mask
 from ..pairing import pairs_by_pose
 from ..registry import READERS
-from .common import Scene, camera_matrix, inverse_rigid, join_scenes, require, rigid, subfolders
+from .common import (
+    Scene,
+    camera_matrix,
+    entry_of,
+    inverse_rigid,
+    join_scenes,
+    require,
+    rigid,
+    subfolders,
+)
 
 
 @READERS.register("co3d")
@@ -73,10 +82,8 @@ def _sequences(folder: Path, subset: str | None, split: str) -> list[list[dict[s
         entries = json.load(file)
     if subset is not None:
         lists = require(folder / "set_lists" / f"set_lists_{subset}.json", "a set list of CO3Dv2")
-        chosen = {
-            (sequence, number)
-            for sequence, number, _ in json.loads(lists.read_text(encoding="utf-8"))[split]
-        }
+        content = json.loads(lists.read_text(encoding="utf-8"))
+        chosen = {(line[0], line[1]) for line in entry_of(content, split, str(lists))}
         entries = [e for e in entries if (e["sequence_name"], e["frame_number"]) in chosen]
     sequences = defaultdict(list)
     for entry in entries:

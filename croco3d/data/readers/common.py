@@ -1,6 +1,6 @@
 """Small things that several readers need; loading itself is `croco3d.data.loading`'s work."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from ..pairing import Pairs, join_pairs
 
 Scene = tuple[list[Frame], Pairs]
 _S = TypeVar("_S")
+_V = TypeVar("_V")
 
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 """Turns the camera's axes where y points up and z backwards: right-multiply a cam2world."""
@@ -46,6 +47,18 @@ def require(path: Path, what: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected {what} there.")
     return path
+
+
+def entry_of(mapping: Mapping[str, _V], key: str, what: str) -> _V:
+    """Give the entry of a file's mapping that must be there.
+
+    Raises:
+        ValueError: If it is not, naming those that are.
+    """
+    if key not in mapping:
+        known = ", ".join(sorted(mapping)) or "nothing"
+        raise ValueError(f"{what} has no {key!r}; it has {known}.")
+    return mapping[key]
 
 
 def first_existing(candidates: Iterable[Path]) -> Path | None:

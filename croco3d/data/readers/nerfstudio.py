@@ -9,14 +9,18 @@ import numpy as np
 from ..frames import Frame, PairSource
 from ..pairing import choose_pairs
 from ..registry import READERS
-from .common import OPENGL_TO_OPENCV, camera_matrix, require
+from .common import OPENGL_TO_OPENCV, camera_matrix, entry_of, require
 
 _DISTORTION = {
     "PINHOLE": (),
     "SIMPLE_PINHOLE": (),
+    "SIMPLE_RADIAL": ("k1",),
+    "RADIAL": ("k1", "k2"),
     "OPENCV": ("k1", "k2", "p1", "p2", "k3"),
     "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
 }
+
+_REQUIRED = ("file_path", "transform_matrix")
 
 
 @READERS.register("nerfstudio")
@@ -56,7 +60,7 @@ def nerfstudio(
     scale = depth_scale or meta.get("depth_unit_scale_factor", 1e-3)
     frames = [
         _frame(path.parent, {**meta, **entry}, scale, max_depth)
-        for entry in meta["frames"]
+        for entry in entry_of(meta, "frames", str(path))
         if entry.get("depth_file_path")
     ]
     if not frames:
@@ -69,6 +73,7 @@ def nerfstudio(
 
 
 def _frame(folder: Path, entry: dict[str, Any], scale: float, max_depth: float | None) -> Frame:
+    file, pose = (entry_of(entry, key, f"a frame of {folder}") for key in _REQUIRED)
     model = entry.get("camera_model", "OPENCV")
     if model not in _DISTORTION:
         raise ValueError(
@@ -81,13 +86,15 @@ def _frame(folder: Path, entry: dict[str, Any], scale: float, max_depth: float |
     centre_x, centre_y = (entry.get(c, entry.get(s, 0) / 2) for c, s in (("cx", "w"), ("cy", "h")))
     intrinsics = camera_matrix(focal_x, entry.get("fl_y", focal_x), centre_x - 0.5, centre_y - 0.5)
     lens = np.array([entry.get(key, 0.0) for key in _DISTORTION[model]])
+    if model in ("SIMPLE_RADIAL", "RADIAL"):
+        lens = np.pad(lens, (0, 4 - len(lens)))  # OpenCV wants at least four
     mask = entry.get("mask_path")
     return Frame(
-        image=folder / entry["file_path"],
+        image=folder / file,
         depth=folder / entry["depth_file_path"],
         intrinsics=intrinsics,
-        cam2world=np.array(entry["transform_matrix"], dtype=np.float64) @ OPENGL_TO_OPENCV,
-        name=entry["file_path"],
+        cam2world=np.array(pose, dtype=np.float64) @ OPENGL_TO_OPENCV,
+        name=file,
         depth_scale=scale,
         mask=folder / mask if mask else None,
         distortion=lens if lens.any() else None,

@@ -11,7 +11,7 @@ from ..pairing import choose_pairs, load_pairs, pairs_by_shared_points
 from ..registry import READERS
 from .colmap import colmap_frame
 from .colmap_model import read_colmap
-from .common import Scene, join_scenes, require, subfolders
+from .common import Scene, entry_of, join_scenes, require, subfolders
 
 _DEVICES = {
     "dslr": ("resized_images", "resized_anon_masks"),
@@ -55,7 +55,7 @@ def scannetpp(
         min_shared: Shared points over those of the image with fewer, at least.
         max_shared: The same, at most.
     """
-    images, mask_folder = _DEVICES[device]
+    images, mask_folder = entry_of(_DEVICES, device, "ScanNet++")
     if split_file is not None:
         scenes = Path(split_file).read_text(encoding="utf-8").split()
     folders = subfolders(Path(root) / "data", scenes, "ScanNet++ scenes")

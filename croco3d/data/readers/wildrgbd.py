@@ -9,7 +9,7 @@ import numpy as np
 from ..frames import Frame, PairSource
 from ..pairing import pairs_by_pose
 from ..registry import READERS
-from .common import Scene, join_scenes, require, subfolders
+from .common import Scene, entry_of, join_scenes, require, subfolders
 
 
 @READERS.register("wildrgbd")
@@ -77,5 +77,5 @@ def _scenes(category: Path, split: str | None) -> list[Path]:
     if split is None:
         return subfolders(category / "scenes", None, "WildRGB-D scenes")
     lists = require(category / "camera_eval_list.json", "WildRGB-D's split")
-    names = json.loads(lists.read_text(encoding="utf-8"))[split]
+    names = entry_of(json.loads(lists.read_text(encoding="utf-8")), split, str(lists))
     return subfolders(category / "scenes", [Path(name).name for name in names], "WildRGB-D scenes")
