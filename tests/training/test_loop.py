@@ -1,4 +1,5 @@
 import json
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -80,7 +81,10 @@ def test_accumulated_passes_make_the_step_of_the_whole_batch(tmp_path):
     assert (one - two).abs().mean() < 1e-6
 
 
-@pytest.mark.parametrize("changes", [{"activation_checkpointing": True}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"activation_checkpointing": True}, {"precision": "bf16"}, {"precision": "fp16"}],
+)
 def test_ways_to_compute_give_nearly_the_same_step(tmp_path, changes):
     batches = batches_of(1, 2)
     plain = setup(run_of(tmp_path / "a"))
@@ -88,6 +92,19 @@ def test_ways_to_compute_give_nearly_the_same_step(tmp_path, changes):
     other = step(setup_anew(tmp_path / "b", changes), batches)
     assert float(other["loss"]) == pytest.approx(float(figures["loss"]), rel=2e-2)
     assert float(other["gradient_norm"]) == pytest.approx(float(figures["gradient_norm"]), rel=5e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_step_is_nearly_the_plain_one(tmp_path, monkeypatch):
+    # Traced as in earnest, but run as it is: a compiler would take minutes.
+    traced = partialmethod(torch.nn.Module.compile, backend="eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    (batch,) = batches_of(1, 2)
+    figures = step(setup(run_of(tmp_path / "a")), [batch])
+    other = step(setup_anew(tmp_path / "b", {"compile": True}), [batch])
+    assert float(other["loss"]) == pytest.approx(float(figures["loss"]), rel=1e-4)
+    assert float(other["gradient_norm"]) == pytest.approx(float(figures["gradient_norm"]), rel=1e-3)
 
 
 def setup_anew(folder, runtime):
