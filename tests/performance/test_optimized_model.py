@@ -112,6 +112,37 @@ def test_optimizing_twice_is_optimizing_once():
 
 
 @needs_onednn
+def test_weights_of_a_type_of_their_own_are_left_alone():
+    class Quantised(nn.Parameter):
+        pass
+
+    model = make_model()
+    attention, mlp = model.encoder.blocks[0].attention, model.decoder.blocks1[0].mlp
+    attention.qkv.weight = Quantised(attention.qkv.weight.detach())
+    mlp.fc1.weight = Quantised(mlp.fc1.weight.detach())
+    with torch.no_grad():
+        expected = model(*images()).pointmap1
+        found = model.optimize_for_inference()(*images()).pointmap1
+    assert model.encoder.blocks[0].attention is attention
+    assert isinstance(attention.proj, PackedLinear) and type(attention.qkv) is nn.Linear
+    assert type(mlp.fc1) is nn.Linear and isinstance(mlp.act, nn.GELU)
+    assert relative(found, expected) < 1e-5
+
+
+@needs_onednn
+def test_attention_maps_and_missing_rotary_positions_survive_optimizing():
+    model, pair = make_model(), images()
+    model.decoder.config.rotary_base = None
+    with torch.no_grad():
+        expected = model(*pair, output_attentions=True)
+        found = model.optimize_for_inference()(*pair, output_attentions=True)
+    assert relative(found.pointmap2, expected.pointmap2) < 1e-5
+    for name in ("cross_attentions1", "cross_attentions2"):
+        for value, truth in zip(found[name], expected[name], strict=True):
+            assert relative(value, truth) < 1e-5
+
+
+@needs_onednn
 def test_croco_runs_optimized_with_a_mask():
     config = CrocoConfig(
         encoder_config=CrocoEncoderConfig(
