@@ -1,15 +1,14 @@
 """Predictions of a scene's pairs: encoder calls, seconds and peak memory, against pair by pair.
 
     python benchmarks/scenes.py [--images 6] [--size 224] [--model FOLDER] [--dtype float32]
-    python benchmarks/scenes.py --images 16 --ways reconstruct --official
+    python benchmarks/scenes.py --images 16 --ways reconstruct --layers 24 12
 
 The straightforward way shows the model one pair after the other, so that both images are encoded
 for each, and keeps what it returns; "reconstruct" is the whole way from photographs to a scene.
 Each way runs in a process of its own, in turn, which is how its peak memory can be told; times are
 medians. Peak memory is compared with what was stated before the work started, both without the
-model's weights. Without `--model`, a network is freshly initialised, of the official architecture
-or of its encoder's width and a quarter of its depth: the work is real, the output is not. Prints
-one JSON line.
+model's weights. Without `--model`, a network of the official widths and a quarter of the depths is
+freshly initialised: the work is real, the output is not. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ def load_model(options: argparse.Namespace) -> Any:
     dtype = getattr(torch, options.dtype)
     if options.model is not None:
         return Dust3rForStereo.from_pretrained(options.model, dtype=dtype).eval()
-    depths = ({}, {}) if options.official else ({"num_hidden_layers": 6}, {"num_hidden_layers": 3})
+    encoder, decoder = options.layers
     config = Dust3rConfig(
-        encoder_config={"model_type": "croco3d_croco_encoder", **depths[0]},
-        decoder_config={"model_type": "croco3d_pair_decoder", **depths[1]},
+        encoder_config={"model_type": "croco3d_croco_encoder", "num_hidden_layers": encoder},
+        decoder_config={"model_type": "croco3d_pair_decoder", "num_hidden_layers": decoder},
         head_config={"model_type": f"croco3d_{options.head}_head"},
         image_size=options.size,
     )
@@ -131,7 +130,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2])
     parser.add_argument("--model")
-    parser.add_argument("--official", action="store_true", help="the official depths")
+    parser.add_argument("--layers", type=int, nargs=2, default=[6, 3], help="24 12 is official")
     parser.add_argument("--head", choices=("linear", "dpt"), default="linear")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=3)
@@ -140,7 +139,7 @@ def main() -> None:
     for _ in range(options.rounds):
         for way in options.ways:
             found[way].append(run(way, options))
-    fresh = "fresh, official" if options.official else "fresh, encoder 6 x 1024, decoder 3 x 768"
+    fresh = "fresh, encoder {} x 1024, decoder {} x 768".format(*options.layers)
     result: dict[str, Any] = {
         "benchmark": "scenes",
         "images": options.images,

@@ -116,6 +116,8 @@ def check_accelerate(arguments):
     parsed = launch_command_parser().parse_args(arguments[1:])
     if parsed.config_file:
         assert (ROOT / parsed.config_file).is_file(), parsed.config_file
+    if parsed.no_python:
+        return check_command([parsed.training_script, *parsed.training_script_args])
     assert parsed.training_script == "croco3d.training" and parsed.module
     check_croco3d(["train", *parsed.training_script_args])
 
