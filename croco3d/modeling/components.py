@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .inference import FastInference
-from .layers import AbsolutePositions, grid_positions
+from .layers import LEARNED_POSITIONS_STD, AbsolutePositions, grid_positions
 from .orientation import apply_oriented, stored_transposed
 from .outputs import EncoderOutput, HeadOutput, PairDecoderOutput
 
@@ -28,11 +28,11 @@ class Croco3DModel(FastInference, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-            init.xavier_uniform_(module.weight)
+            init.xavier_uniform_(module.weight, gain=getattr(module, "init_gain", 1.0))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, AbsolutePositions) and module.kind == "learned":
-            init.trunc_normal_(module.table, std=0.02)
+            init.trunc_normal_(module.table, std=LEARNED_POSITIONS_STD)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ..components import Head, settle_fact
 from ..outputs import HeadOutput
 from ..registry import HEADS
-from .postprocess import PointHeadConfig, points_and_confidence
+from .postprocess import PointHeadConfig, init_straight_ahead, points_and_confidence
 
 # Without gradients, CPUs work off enlarged maps in strips of about this many values, which memory
 # just used can hold: touching fresh memory for whole maps costs as much as a tenth of the
@@ -88,6 +88,12 @@ class DptHead(Head):
         self.predict_full = nn.Conv2d(fused // 2, fused // 2, 3, padding=1)
         self.predict_raw = nn.Conv2d(fused // 2, config.num_channels, 1)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.predict_raw:
+            init_straight_ahead(self.predict_raw, self.config)
 
     def predict(self, levels: list[Tensor], grid: tuple[int, int]) -> HeadOutput:
         """Predicts pixels; see `Head.predict`."""

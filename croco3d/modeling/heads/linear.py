@@ -1,5 +1,6 @@
 """A head of one linear map per patch."""
 
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,7 +8,7 @@ from torch.nn import functional as F
 from ..components import Head, settle_fact
 from ..outputs import HeadOutput
 from ..registry import HEADS
-from .postprocess import PointHeadConfig, points_and_confidence
+from .postprocess import PointHeadConfig, init_straight_ahead, points_and_confidence
 
 
 @strict
@@ -42,6 +43,12 @@ class LinearHead(Head):
         self.level_indices = (len(widths) - 1,)
         self.proj = nn.Linear(widths[-1], config.num_channels * self.patch_size**2)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.proj:
+            init_straight_ahead(self.proj, self.config)
 
     def predict(self, levels: list[Tensor], grid: tuple[int, int]) -> HeadOutput:
         """Predicts pixels; see `Head.predict`."""

@@ -4,12 +4,16 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import initialization as init
 
 from ..configs import Croco3DConfig, check_choice
 
 POINT_MODES = ("exp", "linear", "square")
 CONFIDENCE_MODES = ("exp", "sigmoid")
+
+# The length of a raw vector whose point is at distance 1.
+_RAW_LENGTH_OF_ONE = {"exp": math.log(2), "linear": 1.0, "square": 1.0}
 
 
 class PointHeadConfig(Croco3DConfig):
@@ -70,6 +74,24 @@ def points_and_confidence(raw: Tensor, config: Any) -> tuple[Tensor, Tensor | No
     if config.confidence_mode is None:
         return pointmap, None
     return pointmap, to_confidence(raw[..., 3], config.confidence_mode, config.confidence_bounds)
+
+
+def init_straight_ahead(last: nn.Linear | nn.Conv2d, config: PointHeadConfig) -> None:
+    """Initialises a head's last layer to predict points near (0, 0, 1), in front of the camera.
+
+    Training from random points, most of them behind the camera, spends its first hundred steps on
+    forgetting them.
+
+    Args:
+        last: its outputs are the raw channels, each for all pixels of a patch where there are
+            several.
+        config: the head's options.
+    """
+    init.xavier_uniform_(last.weight, gain=0.05)
+    assert last.bias is not None
+    bias = torch.zeros_like(last.bias)
+    bias.view(config.num_channels, -1)[2] = _RAW_LENGTH_OF_ONE[config.depth_mode]
+    init.copy_(last.bias, bias)
 
 
 def to_points(raw: Tensor, mode: str, bounds: tuple[float, float] | list) -> Tensor:

@@ -7,6 +7,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import CrossAttention, SelfAttention, Tables
 
+# Gain of the initial weights of a branch's last layer.
+BRANCH_GAIN = 0.1
+
 
 class EncoderBlock(GradientCheckpointingLayer):
     """Pre-norm block: self-attention, then an MLP (ViT, arXiv 2010.11929).
@@ -35,6 +38,7 @@ class EncoderBlock(GradientCheckpointingLayer):
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
+        _start_quiet(self.attention.proj, self.mlp.fc2)
 
     def forward(
         self, x: Tensor, rotary: Tables | None = None, output_attentions: bool = False
@@ -69,6 +73,7 @@ class CrossBlock(GradientCheckpointingLayer):
         self.cross_attention = CrossAttention(dim, num_heads, config)
         self.norm3 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        _start_quiet(self.attention.proj, self.cross_attention.proj, self.mlp.fc2)
 
     def forward(
         self,
@@ -86,3 +91,13 @@ class CrossBlock(GradientCheckpointingLayer):
         )
         x = x + mixed
         return x + self.mlp(self.norm3(x)), attention
+
+
+def _start_quiet(*last_layers: nn.Module) -> None:
+    """Gives branches that are added to the tokens small weights at first.
+
+    Untrained attention adds nearly the same vector to all tokens; at full size, what tells them
+    apart drowns in it.
+    """
+    for layer in last_layers:
+        layer.init_gain = BRANCH_GAIN

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Large enough for a token to know its place from the first step on.
+LEARNED_POSITIONS_STD = 0.5
+
 
 def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
     """Returns (row, column) of each token in raster order, `(rows * columns, 2)`, long."""
@@ -85,7 +88,7 @@ class AbsolutePositions(nn.Module):
     def reset_parameters(self) -> None:
         """Draws the learned table anew."""
         if self.kind == "learned":
-            nn.init.trunc_normal_(self.table, std=0.02)
+            nn.init.trunc_normal_(self.table, std=LEARNED_POSITIONS_STD)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Returns embeddings `(B, N, dim)` of all tokens' positions `(B, N, 2)`."""
