@@ -11,14 +11,19 @@ from torch import nn
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
-# Peak working memory of one view in a decoded pair over its pixels, measured on the official 512
-# DPT model in float32 on a CPU; a linear head needs less.
-BYTES_PER_PIXEL = 3000
+# Temporary results of a decoded pair in float32 on a CPU: a fixed part, and one for each pixel of
+# both views. A DPT head on the official widths was measured at 125 to 153 MB for two views of
+# 224x224 and 254 MB for two of 512x384, a linear head at up to 45 MB for two of 224x224; the rest
+# is margin.
+FIXED_BYTES = 130_000_000
+BYTES_PER_PIXEL = 600
+# The alignment holds points and weight of every prediction of one image, and a copy while it works.
+BYTES_PER_OBSERVATION = 2 * 16
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that prediction holds at its peak.
+    """Bytes that a reconstruction holds at its peak.
 
     Attributes:
         inputs: the images at the network's size.
@@ -26,6 +31,7 @@ class MemoryPlan:
         features: encoder tokens of the images that are held at once.
         working: temporary results of the largest batch.
         store: predictions kept in memory; 0 with a folder.
+        alignment: one image's predictions and the resulting maps, after prediction has ended.
     """
 
     inputs: int
@@ -33,16 +39,18 @@ class MemoryPlan:
     features: int
     working: int
     store: int
+    alignment: int = 0
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.inputs + self.weights + self.features + self.working + self.store
+        """All that is held at once: temporary results make room for the alignment."""
+        passing = max(self.features + self.working, self.alignment)
+        return self.inputs + self.weights + self.store + passing
 
     def __str__(self) -> str:
         parts = ", ".join(
             f"{name} {format_size(getattr(self, name))}"
-            for name in ("inputs", "weights", "features", "working", "store")
+            for name in ("inputs", "weights", "features", "working", "store", "alignment")
         )
         return f"{format_size(self.total)} ({parts})"
 
@@ -60,7 +68,7 @@ class MemoryPlan:
         allowed = parse_size(limit)
         if self.total <= allowed:
             return
-        if self.store > self.total // 2:
+        if self.store + self.alignment > self.total // 2:
             remedy = "keep the predictions in a folder (cache=, --cache) or use fewer pairs"
             remedy += " (graph='swin-3', --graph swin-3)"
         elif self.features > self.total // 2:
@@ -86,7 +94,8 @@ def working_bytes(pixels: int, dtype: torch.dtype) -> int:
 
     Heads compute in float32 whatever the dtype is, so half precision saves a part only.
     """
-    return int(pixels * BYTES_PER_PIXEL * (1.0 if dtype == torch.float32 else 0.75))
+    share = 1.0 if dtype == torch.float32 else 0.75
+    return int(FIXED_BYTES + pixels * BYTES_PER_PIXEL * share)
 
 
 def parse_size(size: int | str) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .encoded import EncodedImages
-from .memory import MemoryPlan, module_bytes, working_bytes
+from .memory import BYTES_PER_OBSERVATION, MemoryPlan, module_bytes, working_bytes
 from .pairs import Pair, distinct_pairs
 from .predictions import PairPredictions
 from .processes import meet, process_count, process_rank
@@ -116,7 +116,7 @@ def plan_memory(
     store_dtype: torch.dtype,
     in_memory: bool,
 ) -> MemoryPlan:
-    """Say what a prediction will hold at its peak.
+    """Say what prediction and alignment will hold at their peak.
 
     Args:
         encoded: The images.
@@ -138,6 +138,7 @@ def plan_memory(
         store=_pair_pixels(pairs, encoded, range(len(pairs))) * 4 * store_dtype.itemsize
         if in_memory
         else 0,
+        alignment=_alignment_bytes(pairs, encoded),
     )
 
 
@@ -187,6 +188,15 @@ def _feature_bytes(encoded: EncodedImages, dtype: torch.dtype) -> int:
 def _pair_pixels(pairs: Sequence[Pair], encoded: EncodedImages, numbers: Iterable[int]) -> int:
     sizes = (encoded.size(image) for number in numbers for image in pairs[number])
     return sum(height * width for height, width in sizes)
+
+
+def _alignment_bytes(pairs: Sequence[Pair], encoded: EncodedImages) -> int:
+    """Bytes of the image with the most predictions, and of the scene's maps."""
+    pixels = [height * width for height, width in map(encoded.size, range(len(encoded)))]
+    seen = Counter(image for pair in pairs for image in pair)
+    most = max((count * pixels[image] for image, count in seen.items()), default=0)
+    # Points, depth and confidence in float32, colours in bytes.
+    return most * BYTES_PER_OBSERVATION + sum(pixels) * (5 * 4 + 3)
 
 
 def _store_dtype(pairs: Sequence[Pair], encoded: EncodedImages) -> torch.dtype:
