@@ -13,7 +13,7 @@ import copy
 
 import torch
 from measuring import interleave, official_model, random_images, ratios, relative_error, report
-from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_  # pyright: ignore[reportMissingImports]
 
 from croco3d import Dust3rForStereo
 

@@ -76,7 +76,7 @@ def points_and_confidence(raw: Tensor, config: Any) -> tuple[Tensor, Tensor | No
     return pointmap, to_confidence(raw[..., 3], config.confidence_mode, config.confidence_bounds)
 
 
-def init_straight_ahead(last: nn.Linear | nn.Conv2d, config: PointHeadConfig) -> None:
+def init_straight_ahead(last: nn.Linear | nn.Conv2d, config: Any) -> None:
     """Initialises a head's last layer to predict points near (0, 0, 1), in front of the camera.
 
     Training from random points, most of them behind the camera, spends its first hundred steps on

@@ -100,4 +100,4 @@ def _start_quiet(*last_layers: nn.Module) -> None:
     apart drowns in it.
     """
     for layer in last_layers:
-        layer.init_gain = BRANCH_GAIN
+        layer.init_gain = BRANCH_GAIN  # pyright: ignore[reportArgumentType]
