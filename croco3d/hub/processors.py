@@ -10,7 +10,6 @@ from transformers import AutoImageProcessor
 from ..modeling.dust3r import Dust3rImageProcessor
 from .auto import MODELS
 from .loading import HUB_OPTIONS
-from .sources import locate
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def load_processor(source: str | os.PathLike, config: Any, **options: Any) -> Du
         **options: `revision`, `token`, `subfolder` and the like, and what to set differently in
             the processor.
     """
-    source = locate(os.fspath(source))
+    source = os.fspath(source)
     if source and not Path(source).is_file():
         try:
             return Dust3rImageProcessor.from_pretrained(source, **options)

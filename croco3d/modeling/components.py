@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from .inference import FastInference
-from .layers import LEARNED_POSITIONS_STD, AbsolutePositions, grid_positions
+from .layers import AbsolutePositions, grid_positions
+from .layers.positions import LEARNED_POSITIONS_STD
 from .orientation import apply_oriented, stored_transposed
 from .outputs import EncoderOutput, HeadOutput, PairDecoderOutput
 

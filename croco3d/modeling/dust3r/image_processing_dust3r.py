@@ -101,6 +101,17 @@ class Dust3rImageProcessor(PilBackend):
                 settings[name] = tuple(getattr(encoder, name))
         return cls(**(settings | kwargs))
 
+    @classmethod
+    def get_image_processor_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Reads the options of a saved processor, by the name of a bundled model too."""
+        # The hub builds on the models; it is looked up here only when something is loaded.
+        from ...hub.sources import locate
+
+        where = locate(os.fspath(pretrained_model_name_or_path))
+        return super().get_image_processor_dict(where, **kwargs)
+
     def push_to_hub(self, repo_id: str, **options: Any) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Uploads the processor alone; a card that is there stays.
 

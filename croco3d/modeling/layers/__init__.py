@@ -9,7 +9,6 @@ from .patches import ConvPatchEmbed as ConvPatchEmbed
 from .patches import LinearPatchEmbed as LinearPatchEmbed
 from .patches import patchify as patchify
 from .patches import unpatchify as unpatchify
-from .positions import LEARNED_POSITIONS_STD as LEARNED_POSITIONS_STD
 from .positions import AbsolutePositions as AbsolutePositions
 from .positions import apply_rotary as apply_rotary
 from .positions import grid_for as grid_for
