@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .geometry import invert_pose, relative_pose, rotation_angle, transform_points
+from .geometry import (
+    fit_similarity,
+    invert_pose,
+    relative_pose,
+    rotation_angle,
+    transform_points,
+)
 from .scene import Scene
 
 ASSETS = Path(str(files("croco3d"))) / "assets"
 ROOM = ASSETS / "demo_room"
-WEIGHTS = ASSETS / "croco3d-rooms"
 
 # Pixels of the pictures per pixel of the stored depth.
 DEPTH_STRIDE = 2
@@ -30,43 +34,22 @@ class DemoErrors:
     Attributes:
         pointmaps: Mean distance of points in the first camera, reconstruction and truth both
             divided by their mean distance to that camera.
-        baseline: The same of the mean of many pairs of rooms, which looks at no image; `None` for
-            more than two views.
+        baseline: The same of the mean of many pairs of rooms, which looks at no image.
         rotation: Largest error of a camera's rotation to the first, degrees.
+        position: Median distance of the cameras from their true places, after the similarity that
+            fits best, divided by the median distance between true cameras; `None` for two views,
+            which a similarity always brings together.
     """
 
     pointmaps: float
-    baseline: float | None
+    baseline: float
     rotation: float
+    position: float | None
 
 
 def demo_views(count: int) -> list[Path]:
-    """The first `count` of the room's four pictures."""
+    """The first `count` of the room's six pictures."""
     return [ROOM / f"view_{index}.jpg" for index in range(count)]
-
-
-def demo_model() -> tuple[Any, bool]:
-    """The bundled model, or a small freshly initialised one where its weights are absent.
-
-    Returns:
-        The model, and whether it has been trained.
-    """
-    from .hub import AutoCroco3D
-
-    if (WEIGHTS / "config.json").is_file():
-        return AutoCroco3D.from_pretrained(str(WEIGHTS), dtype=torch.float32), True
-    from .modeling.dust3r import Dust3rConfig, Dust3rForStereo
-
-    small = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 3}
-    config = Dust3rConfig(
-        encoder_config={"model_type": "croco3d_croco_encoder", **small},
-        decoder_config={"model_type": "croco3d_pair_decoder", **small},
-        head_config={"model_type": "croco3d_linear_head"},
-        image_size=[96, 128],
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Dust3rForStereo(config), False
 
 
 def demo_errors(scene: Scene) -> DemoErrors:
@@ -93,11 +76,10 @@ def demo_errors(scene: Scene) -> DemoErrors:
         valid.append(known.flatten())
     target, mask = torch.cat(expected), torch.cat(valid)
     error = _normalised_error(torch.cat(found), target, mask)
-    baseline = None
-    if len(scene) == 2:
-        mean = [_mean_points(view, points) for view, points in enumerate(scene.pointmaps)]
-        baseline = _normalised_error(torch.cat(mean), target, mask)
-    return DemoErrors(error, baseline, _rotation_error(scene, poses))
+    mean = [_mean_points(min(view, 1), points) for view, points in enumerate(scene.pointmaps)]
+    baseline = _normalised_error(torch.cat(mean), target, mask)
+    position = _position_error(scene, poses) if len(scene) > 2 else None
+    return DemoErrors(error, baseline, _rotation_error(scene, poses), position)
 
 
 def _true_points(
@@ -138,3 +120,10 @@ def _rotation_error(scene: Scene, poses: Tensor) -> float:
         for index, camera in enumerate(scene.cameras)
     ]
     return max(float(error) for error in errors)
+
+
+def _position_error(scene: Scene, poses: Tensor) -> float:
+    found = torch.stack([camera.cam2world[:3, 3] for camera in scene.cameras])
+    true = poses[: len(found), :3, 3]
+    fitted = fit_similarity(found, true).apply(found)
+    return float((fitted - true).norm(dim=-1).median() / torch.pdist(true).median())

@@ -140,7 +140,7 @@ def explain(
             why = "the Hub cannot be reached: check the connection, or"
         return (
             f"{nowhere} {why} fetch it where there is a connection with `hf download {name}` and "
-            "name its folder."
+            "name its folder. A small model comes with croco3d: `--model croco3d-rooms`."
         )
     what = str(error).strip().splitlines()
     return (

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import pickle
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from .original_configs import (
     stereo_from_original,
 )
 from .original_names import from_original
+
+logger = logging.getLogger(__name__)
 
 BUNDLED = {"croco3d-rooms": "assets/croco3d-rooms"}
 
@@ -105,20 +108,10 @@ class Source:
 
 
 def locate(name: str) -> str:
-    """Returns the folder of a bundled model, any other name as it is.
-
-    Raises:
-        FileNotFoundError: if this version comes without the model's weights.
-    """
+    """Returns the folder of a bundled model, any other name as it is."""
     if name not in BUNDLED or Path(name).exists():
         return name
-    folder = files("croco3d") / BUNDLED[name]
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"This version of croco3d comes without the weights of {name!r}; name a repository, "
-            "a folder or a .pth file."
-        )
-    return str(folder)
+    return str(files("croco3d") / BUNDLED[name])
 
 
 def open_source(name: str | os.PathLike, **hub_options: Any) -> Source:
@@ -137,6 +130,8 @@ def open_source(name: str | os.PathLike, **hub_options: Any) -> Source:
     if Path(name).is_file() and not Source(name).is_pth:
         raise OSError(f"{name!r} is neither a folder with a config.json nor a .pth checkpoint.")
     asked, name = name, locate(name)
+    if name != asked:
+        logger.info("%r comes with croco3d; it is read from %s.", asked, name)
     if Source(name).is_pth:
         if not Path(name).is_file():
             raise FileNotFoundError(f"There is no checkpoint file {name!r}.")

@@ -19,7 +19,10 @@ logger = logging.getLogger("mkdocs.hooks.croco3d")
 
 _CAPTION = re.compile(r"<!-- caption ((?:truth|model)-\w+) -->")
 _SOURCE = re.compile(r'src="scene:((?:truth|model)-\w+)"')
-_TRAINED = re.compile(r"<!-- trained -->(.*?)<!-- /trained -->", re.DOTALL)
+# Notebook pages fetch a renderer of widgets from a CDN, whether they hold widgets or not.
+_WIDGETS = re.compile(
+    r"<script>\s*\(function\(\) \{\s*function addWidgetsRenderer.*?</script>", re.DOTALL
+)
 
 
 @event_priority(100)  # before mkdocs-jupyter looks for notebooks
@@ -33,16 +36,15 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Fills in what the code says of itself; drops what is true of a trained model only."""
+    """Fills in what the code says of itself."""
     if "<!-- known-weights -->" in markdown:
         markdown = markdown.replace("<!-- known-weights -->", known_weights())
-    if "<!-- trained -->" in markdown:
-        markdown = _TRAINED.sub(r"\1" if model_is_trained() else "", markdown)
     return _CAPTION.sub(lambda found: scene(found[1])[1], markdown)
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
     """Puts scenes into the finished page, where they are too large for the Markdown parser."""
+    output = _WIDGETS.sub("", output)
     return _SOURCE.sub(lambda found: f'src="{scene(found[1])[0]}"', output)
 
 
@@ -60,13 +62,6 @@ def known_weights() -> str:
         for w in KNOWN
     ]
     return "\n".join(rows)
-
-
-def model_is_trained() -> bool:
-    """Whether this version bundles trained weights."""
-    from croco3d.demo import WEIGHTS
-
-    return (WEIGHTS / "config.json").is_file()
 
 
 @cache
@@ -89,12 +84,6 @@ def scene(name: str) -> tuple[str, str]:
     if kind == "truth":
         words = f"**The truth**: the room as it was built, seen by {count} cameras."
         return scenes.data_uri(scenes.true_room(count)), words
-    made, errors, trained = scenes.model_room(count)
+    made, errors = scenes.model_room(count)
     words = f"**The bundled model** on {count} views: {errors}."
-    if not trained:
-        words = (
-            f"**An untrained model** on {count} views. This version bundles no trained weights, so "
-            "the picture shows only that everything runs; its shape means nothing "
-            f"({errors})."
-        )
     return scenes.data_uri(made), words

@@ -1,15 +1,16 @@
 import inspect
 import json
+import re
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
 
-from croco3d import reconstruct
+from croco3d import AutoCroco3D, reconstruct
 from croco3d.cli import program
 from croco3d.cli.reconstruct import reconstruct as reconstruct_command
-from croco3d.demo import demo_model, demo_views
+from croco3d.demo import demo_views
 from croco3d.images import load_image
 from croco3d.scene import Scene
 
@@ -17,7 +18,7 @@ from croco3d.scene import Scene
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    demo_model()[0].save_pretrained(folder)
+    AutoCroco3D.from_pretrained("croco3d-rooms").save_pretrained(folder)
     return str(folder)
 
 
@@ -128,14 +129,15 @@ def test_a_failed_save_keeps_the_earlier_file(run, weights, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_demo_says_that_it_is_untrained(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("croco3d.demo.WEIGHTS", tmp_path / "absent")
+def test_demo_reconstructs_the_room_better_than_the_mean_pointmap(run, tmp_path):
     code, out, err = run("demo", "-o", tmp_path / "demo")
     assert code == 0, err
-    assert "UNTRAINED" in err
-    assert out.count("UNTRAINED") == 1
+    for count in (2, 4):
+        line = next(line for line in out.splitlines() if line.startswith(f"{count} views: "))
+        error, baseline = (float(number) for number in re.findall(r"\d\.\d{3}", line))
+        assert error < baseline
     written = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    assert written == ["room_2_views.glb", "room_2_views.png"]
+    assert written == [f"room_{n}_views.{kind}" for n in (2, 4) for kind in ("glb", "png")]
 
 
 def test_demo_measures_against_the_truth():
@@ -170,7 +172,8 @@ def test_demo_measures_against_the_truth():
     errors = demo.demo_errors(scene)
     assert errors.pointmaps < 1e-3
     assert errors.rotation < 0.1
-    assert errors.baseline is not None and 0.2 < errors.baseline < 1
+    assert 0.2 < errors.baseline < 1
+    assert errors.position is None
     angle = np.radians(10)
     turn = torch.eye(4)
     turn[0, 0] = turn[2, 2] = float(np.cos(angle))
