@@ -52,6 +52,8 @@ def simulated(count: int, kind: str, size: int, seed: int) -> Case:
 def stored(path: Path, count: int) -> Case:
     """The pairs of the first `count` images of a file as `shared/alignment` describes it."""
     with np.load(path) as data:
+        if count > len(data["gt_poses"]):
+            raise SystemExit(f"{path} holds {len(data['gt_poses'])} images; --images asks {count}.")
         kept = (data["pairs"] < count).all(1)
         names = ("pts3d1", "pts3d2", "conf1", "conf2")
         points1, points2, conf1, conf2 = (torch.from_numpy(data[name][kept]) for name in names)
