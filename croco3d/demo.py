@@ -76,8 +76,11 @@ def demo_errors(scene: Scene) -> DemoErrors:
         valid.append(known.flatten())
     target, mask = torch.cat(expected), torch.cat(valid)
     error = _normalised_error(torch.cat(found), target, mask)
-    mean = [_mean_points(min(view, 1), points) for view, points in enumerate(scene.pointmaps)]
-    baseline = _normalised_error(torch.cat(mean), target, mask)
+    mean = load_file(ROOM / "mean_pointmap.safetensors")["mean_pointmap"]
+    guesses = [
+        _resized(mean[min(i, 1)], points.shape[:2]) for i, points in enumerate(scene.pointmaps)
+    ]
+    baseline = _normalised_error(torch.cat(guesses), target, mask)
     position = _position_error(scene, poses) if len(scene) > 2 else None
     return DemoErrors(error, baseline, _rotation_error(scene, poses), position)
 
@@ -95,10 +98,10 @@ def _true_points(
     return pixels @ torch.linalg.inv(intrinsics).mT * z[..., None], z > 0
 
 
-def _mean_points(view: int, points: Tensor) -> Tensor:
-    mean = load_file(ROOM / "mean_pointmap.safetensors")["mean_pointmap"][view]
-    planes = mean.permute(2, 0, 1)[None]
-    full = interpolate(planes, points.shape[:2], mode="bilinear", align_corners=False)
+def _resized(pointmap: Tensor, shape: torch.Size) -> Tensor:
+    """A pointmap `(h, w, 3)` at another size (H, W), as points `(H * W, 3)`."""
+    planes = pointmap.permute(2, 0, 1)[None]
+    full = interpolate(planes, shape, mode="bilinear", align_corners=False)
     return full[0].permute(1, 2, 0).reshape(-1, 3)
 
 

@@ -14,14 +14,12 @@ def demo(
     """Reconstruct a bundled rendered room from two and from four views."""
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; name a folder.")
-    import torch
-
     from ..demo import demo_errors, demo_views
     from ..hub import AutoCroco3D
     from ..scene import reconstruct
     from .reconstruct import report, write_outputs
 
-    model = AutoCroco3D.from_pretrained("croco3d-rooms", dtype=torch.float32)
+    model = AutoCroco3D.from_pretrained("croco3d-rooms")
     for count in (2, 4):
         scene = reconstruct(demo_views(count), model=model)
         errors = demo_errors(scene)
