@@ -63,6 +63,9 @@ class FastInference(nn.Module):
                 if isinstance(layer, PackedLinear):
                     layer.unpack()
             setattr(parent, name, original)
+            if isinstance(parent, GradientCheckpointingLayer):
+                # Each block's packed weights, before the next one's are unpacked.
+                return_freed_memory()
         self._exchanged = None
         return self
 
