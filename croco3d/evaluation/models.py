@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from croco3d.evaluation.estimates import Sample, StereoEstimate
-from croco3d.geometry import estimate_focal, pose_from_pointmaps
+from croco3d.geometry import estimate_focal, pose_from_both_orders
 
 
 class ModelMethod:
     """A stereo model, run on each pair in both orders, every image encoded once.
 
-    Camera 2 comes from the other order: the robust similarity from view 2's points in its own
-    camera to those in camera 1, weighted by both confidences. The focal comes from view 1's points,
-    with the true principal point.
+    Camera 2 comes from both orders (`pose_from_both_orders`), weighted by the confidences. The
+    focal comes from view 1's points, with the true principal point.
 
     Args:
         model: a stereo model, already on its device, in evaluation mode.
@@ -37,22 +36,23 @@ class ModelMethod:
             features = [self._encode(sample, view, device) for view in (1, 2)]
             forward = self._model.decode(features[0], features[1])
             swapped = self._model.decode(features[1], features[0])
-        own1, seen2, own2 = (
-            _single(points) for points in (forward.pointmap1, forward.pointmap2, swapped.pointmap1)
+        own1, seen2, own2, seen1 = (
+            _single(points)
+            for order in (forward, swapped)
+            for points in (order.pointmap1, order.pointmap2)
         )
-        confidences = [
-            None if value is None else _single(value)
-            for value in (forward.confidence1, forward.confidence2, swapped.confidence1)
-        ]
-        weights = None
-        if confidences[1] is not None and confidences[2] is not None:
-            weights = confidences[1] * confidences[2]
-        pose = pose_from_pointmaps(own2, seen2, weights).pose()
+        confidence1, confidence2, swapped2, swapped1 = (
+            None if values is None else _single(values)
+            for order in (forward, swapped)
+            for values in (order.confidence1, order.confidence2)
+        )
+        weights1, weights2 = _product(confidence1, swapped1), _product(confidence2, swapped2)
+        pose = pose_from_both_orders(own1, seen2, own2, seen1, weights1, weights2).pose()
         return StereoEstimate(
             pointmap1=own1,
             pointmap2=seen2,
-            confidence1=confidences[0],
-            confidence2=confidences[1],
+            confidence1=confidence1,
+            confidence2=confidence2,
             pose2=pose,
             focal=_focal(own1, sample["intrinsics1"]),
         )
@@ -66,6 +66,12 @@ class ModelMethod:
 
 def _single(batch: Tensor) -> Tensor:
     return batch[0].float().cpu()
+
+
+def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return None
+    return first * second
 
 
 def _focal(pointmap: Tensor, intrinsics: Tensor) -> float | None:

@@ -48,3 +48,4 @@ from croco3d.geometry.statistics import robust_centre_scale as robust_centre_sca
 from croco3d.geometry.statistics import weighted_median as weighted_median
 from croco3d.geometry.surfaces import depth_edges as depth_edges
 from croco3d.geometry.surfaces import normals as normals
+from croco3d.geometry.two_views import pose_from_both_orders as pose_from_both_orders

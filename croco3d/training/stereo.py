@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from croco3d.evaluation import MeanPointmap, StereoEstimate, pointmap_error
 from croco3d.evaluation.pictures import draw_pair, grid
-from croco3d.geometry import pose_from_pointmaps, relative_pose, rotation_angle
+from croco3d.geometry import pose_from_both_orders, relative_pose, rotation_angle
 from croco3d.losses import LossResult, StereoTarget
 from croco3d.modeling.outputs import StereoOutput
 
 from .tasks import Batch, Task, batch_size, first_samples, to_device
 from .terms import ConfidenceTerm, LossTerm, combine
+
+# Enough for validation while training; `croco3d evaluate` takes more.
+PIXELS_FOR_POSES = 300
 
 
 @dataclass(kw_only=True)
@@ -46,8 +49,7 @@ class StereoTask(Task, name="stereo"):
         each divided by its mean distance to camera 1; `pointmap` is their mean. In symmetrised
         batches also the angle in degrees between true and predicted rotation (`rotation`), the
         rotation itself (`rotation_identity`, the error of predicting none), and the shares of
-        pairs under 5 and 15 degrees of each. View 2's rotation is that which takes its points as
-        seen in its own camera, by the pair in the other order, to those in camera 1.
+        pairs under 5 and 15 degrees of each, by `pose_from_both_orders` on a few pixels.
         """
         outputs, target = self._predict(model, batch), StereoTarget.from_batch(batch)
         metrics = pointmap_errors(outputs, target)
@@ -102,12 +104,16 @@ def pointmap_errors(outputs: StereoOutput, target: StereoTarget) -> dict[str, Te
 def rotation_errors(outputs: StereoOutput, batch: Batch) -> dict[str, Tensor]:
     """Rotation error in degrees, and shares under 5 and 15, of a symmetrised batch, `(B,)`."""
     assert outputs.pointmap1 is not None and outputs.pointmap2 is not None
-    own = outputs.pointmap1.unflatten(0, (-1, 2)).flip(1).flatten(0, 1).float()
-    weights = torch.ones_like(own[..., 0])
+    own1, seen2 = outputs.pointmap1.float(), outputs.pointmap2.float()
+    weights1, weights2 = None, None
     if outputs.confidence1 is not None and outputs.confidence2 is not None:
-        other = outputs.confidence1.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
-        weights = (other * outputs.confidence2).float()
-    fitted = pose_from_pointmaps(own, outputs.pointmap2.float(), weights, robust=False).rotation
+        weights1 = outputs.confidence1 * _swapped(outputs.confidence2)
+        weights2 = outputs.confidence2 * _swapped(outputs.confidence1)
+    height, width = own1.shape[1:3]
+    stride = max(round((height * width / PIXELS_FOR_POSES) ** 0.5), 1)
+    fitted = pose_from_both_orders(
+        own1, seen2, _swapped(own1), _swapped(seen2), weights1, weights2, stride
+    ).rotation
     true = relative_pose(batch["cam2world1"], batch["cam2world2"])[:, :3, :3]
     identity = torch.eye(3, device=true.device).expand_as(true)
     metrics = {}
@@ -117,6 +123,11 @@ def rotation_errors(outputs: StereoOutput, batch: Batch) -> dict[str, Tensor]:
         for limit in (5, 15):
             metrics[f"rra{limit}{suffix}"] = (angle < limit).float()
     return metrics
+
+
+def _swapped(values: Tensor) -> Tensor:
+    """What the pair in the other order has, of a symmetrised batch."""
+    return values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
 
 
 def _errors_of_mean(mean: MeanPointmap, target: StereoTarget) -> dict[str, Tensor]:

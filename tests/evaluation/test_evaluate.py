@@ -132,9 +132,9 @@ class TrueModel(torch.nn.Module):
                         transform_points(world2cam, sample[f"pointmap{view}"])[None]
                         for view in (first, second)
                     ]
-                    ones = torch.ones(1, HEIGHT, WIDTH)
+                    ones = [torch.ones(points.shape[:-1]) for points in maps]
                     # Each order has a scale of its own.
-                    return StereoOutput(first * maps[0], first * maps[1], ones, ones)
+                    return StereoOutput(first * maps[0], first * maps[1], *ones)
         raise AssertionError("unknown image")
 
 
