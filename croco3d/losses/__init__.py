@@ -10,4 +10,5 @@ from croco3d.losses.matching import Correspondences as Correspondences
 from croco3d.losses.matching import MatchingLoss as MatchingLoss
 from croco3d.losses.pixels import MaskedPixelLoss as MaskedPixelLoss
 from croco3d.losses.pointmap import PointmapLoss as PointmapLoss
+from croco3d.losses.rays import RayLoss as RayLoss
 from croco3d.losses.target import StereoTarget as StereoTarget

@@ -11,6 +11,7 @@ from croco3d.losses import (
     Loss,
     MatchingLoss,
     PointmapLoss,
+    RayLoss,
     WeightedSum,
 )
 
@@ -99,6 +100,15 @@ class ConfidenceTerm(LossTerm, name="confidence"):
     def build(self) -> ConfidenceLoss:
         """Make the loss itself."""
         return ConfidenceLoss(PointmapLoss(self.norm_mode, self.gt_scale), self.alpha)
+
+
+@dataclass(kw_only=True)
+class RayTerm(LossTerm, name="ray"):
+    """Directions of the points as camera 1 sees them; see `croco3d.losses.RayLoss`."""
+
+    def build(self) -> RayLoss:
+        """Make the loss itself."""
+        return RayLoss()
 
 
 @dataclass(kw_only=True)

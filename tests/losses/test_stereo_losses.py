@@ -18,6 +18,7 @@ from croco3d.losses import (
     MaskedPixelLoss,
     MatchingLoss,
     PointmapLoss,
+    RayLoss,
     StereoTarget,
 )
 from croco3d.losses.matching import true_matches
@@ -457,3 +458,44 @@ def test_pairs_without_overlap_cost_nothing(target):
         MatchingLoss()(predict(target), target)
     with pytest.raises(ValueError, match="samples"):
         MatchingLoss(samples=0)
+
+
+def test_rays_are_compared_by_their_angle_whatever_the_range(target):
+    outputs = predict(target)
+    result = RayLoss()(outputs, target)
+    for part, predicted, true, valid in zip(
+        ("ray1", "ray2"),
+        (outputs.pointmap1, outputs.pointmap2),
+        target.in_camera1(),
+        (target.valid1, target.valid2),
+        strict=True,
+    ):
+        angle = torch.arccos(torch.cosine_similarity(predicted, true, dim=-1).double())
+        chord = 2 * (angle / 2).sin()
+        assert result.parts[part].item() == pytest.approx(chord[valid].mean().item(), rel=1e-4)
+    assert total(RayLoss(), predict(target, scale=7.0), target) == pytest.approx(
+        result.total.item(), rel=1e-5
+    )
+    assert total(RayLoss(), predict(target, noise=0), target) == pytest.approx(0, abs=1e-6)
+
+
+def test_ray_gradients_move_points_sideways_and_only_where_the_truth_is_known(target):
+    outputs = predict(target)
+    outputs.pointmap1.data[1, 0, 0] = torch.nan
+    RayLoss()(outputs, target).total.backward()
+    gradient, points = outputs.pointmap1.grad, outputs.pointmap1.detach()
+    assert gradient.isfinite().all()
+    assert not gradient[~target.valid1].any()
+    along = (gradient * points).sum(-1)[target.valid1]
+    assert along.abs().max() < 1e-6
+    assert gradient[target.valid1].norm(dim=-1).min() > 0
+
+
+def test_rays_need_pointmaps_of_the_truth_s_shape(target):
+    outputs = predict(target)
+    outputs.pointmap2 = outputs.pointmap2[:, :-1]
+    with pytest.raises(ValueError, match="pointmap2 is predicted as"):
+        RayLoss()(outputs, target)
+    outputs.pointmap1 = None
+    with pytest.raises(ValueError, match="no pointmap1"):
+        RayLoss()(outputs, target)
