@@ -46,9 +46,11 @@ class Croco3DModel(FastInference, PreTrainedModel):
     def post_init(self) -> None:
         """Initialises the weights; the last step of every constructor."""
         super().post_init()
-        # A child's patterns are for loading it alone: in the whole model nothing is unexpected.
-        own = type(self)._keys_to_ignore_on_load_unexpected
-        self._keys_to_ignore_on_load_unexpected = set(own or ())
+        # A child's patterns are for loading it alone: in the whole model nothing is unexpected, and
+        # "proj", which a head keeps in float32, names products everywhere.
+        own = type(self)
+        self._keys_to_ignore_on_load_unexpected = set(own._keys_to_ignore_on_load_unexpected or ())
+        self._keep_in_fp32_modules_strict = set(own._keep_in_fp32_modules_strict or ())
 
     def get_input_embeddings(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Says that no table of embeddings is read; sharding by accelerate asks."""

@@ -224,6 +224,14 @@ def test_dtype_and_device_map(tmp_path, device_map):
         assert model(*pair()).pointmap1.dtype == torch.float32
 
 
+def test_only_heads_stay_in_float32(tmp_path):
+    dust3r(head="linear").save_pretrained(tmp_path)
+    model = Dust3rForStereo.from_pretrained(tmp_path, dtype="bfloat16")
+    precise = {name for name, p in model.named_parameters() if p.dtype == torch.float32}
+    heads = {name for name, _ in model.named_parameters() if name.startswith(("head1", "head2"))}
+    assert precise == heads
+
+
 class TestCroco:
     def test_draws_a_mask_of_the_ratio(self):
         output = croco(mask_ratio=0.5)(*pair())
