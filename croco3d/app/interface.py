@@ -10,8 +10,8 @@ import gradio as gr
 
 from ..hub.known import KNOWN
 from ..scene import Scene
+from ..scene.loading import DEFAULT_MODEL
 from ..scene.preview import preview_picture
-from ..scene.reconstruct import DEFAULT_MODEL
 from ..scene.summary import equivalent_focal
 from .sessions import Sessions
 

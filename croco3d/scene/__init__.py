@@ -5,6 +5,8 @@ from .camera import Camera as Camera
 from .fusion import PointCloud as PointCloud
 from .fusion import fuse as fuse
 from .known import KnownCamera as KnownCamera
+from .loading import LoadedModel as LoadedModel
+from .loading import load_model as load_model
 from .meshing import Mesh as Mesh
 from .meshing import build_mesh as build_mesh
 from .pairs import check_connected as check_connected

@@ -48,6 +48,11 @@ class Photographs:
         seconds = [image.seconds for image in self.found if image.seconds is not None]
         return seconds if len(videos) == 1 and len(seconds) == len(self.found) else None
 
+    def facts(self) -> dict[str, Any]:
+        """What a scene's `info` tells of them."""
+        facts: dict[str, Any] = {"left_out": self.left_out}
+        return facts if self.timestamps is None else facts | {"timestamps": self.timestamps}
+
     @property
     def pixels(self) -> list[Tensor]:
         """Network inputs `(1, 3, H, W)`."""

@@ -64,7 +64,7 @@ def predict_pairs(
         images: uint8 RGB `(H, W, 3)` an image at the network's size, passed on.
         names: What to call the images in messages, passed on.
         paths: The images' files, passed on.
-        encoded: Images encoded already, such as for retrieval.
+        encoded: Images encoded already, such as for retrieval; they bring batch size and dtype.
         batch_size: Pairs decoded together; `None` for 1 on a CPU, where more are slower a pair,
             and 8 elsewhere.
         dtype: Compute under autocast in this dtype; `None` for the model's own.
@@ -81,25 +81,23 @@ def predict_pairs(
     """
     listed = distinct_pairs(pairs)
     pixel_values = _as_list(inputs["pixel_values"])
-    if batch_size is None:
-        batch_size = 1 if model.device.type == "cpu" else 8
     if encoded is None:
         encoded = EncodedImages(model, pixel_values, batch_size, dtype)
-    order = _order(listed, encoded, batch_size)
+    order = _order(listed, encoded)
     store_dtype = _store_dtype(listed, encoded)
     plan = plan_memory(encoded, listed, order, store_dtype, in_memory=cache is None)
     logger.info("Predicting %d pairs of %d images needs about %s.", len(listed), len(encoded), plan)
     plan.check(max_memory)
-    store = _open_store(model, pixel_values, listed, cache, store_dtype, dtype)
+    store = _open_store(encoded, listed, cache, store_dtype)
     _run(model, encoded, listed, _share(order, cache), store, progress)
-    maps = {name: StoredMaps(store, name, len(listed)) for name in MAPS}
-    confident = "confidence1" in store.names(0)
+    stored = store.names(0)
+    maps = {name: StoredMaps(store, name, len(listed)) for name in MAPS if name in stored}
     return PairPredictions(
         listed,
         maps["pointmap1"],
         maps["pointmap2"],
-        maps["confidence1"] if confident else None,
-        maps["confidence2"] if confident else None,
+        maps.get("confidence1"),
+        maps.get("confidence2"),
         images=images,
         original_sizes=[(int(w), int(h)) for h, w in inputs["original_sizes"]],
         pixel_to_original=[torch.from_numpy(np.asarray(m)) for m in inputs["pixel_to_original"]],
@@ -148,16 +146,16 @@ def _as_list(pixel_values: Any) -> list[Tensor]:
     return list(torch.as_tensor(pixel_values).split(1))
 
 
-def _order(pairs: Sequence[Pair], encoded: EncodedImages, batch_size: int) -> list[list[int]]:
+def _order(pairs: Sequence[Pair], encoded: EncodedImages) -> list[list[int]]:
     """Batches of pairs of equal sizes, neighbours together so that few images are held at once."""
     groups: dict[Any, list[int]] = {}
     for number in sorted(range(len(pairs)), key=lambda n: (max(pairs[n]), min(pairs[n]))):
         i, j = pairs[number]
         groups.setdefault((encoded.size(i), encoded.size(j)), []).append(number)
     batches = [
-        group[start : start + batch_size]
+        group[start : start + encoded.batch_size]
         for group in groups.values()
-        for start in range(0, len(group), batch_size)
+        for start in range(0, len(group), encoded.batch_size)
     ]
     return sorted(batches, key=lambda batch: max(pairs[batch[0]]))
 
@@ -205,17 +203,13 @@ def _store_dtype(pairs: Sequence[Pair], encoded: EncodedImages) -> torch.dtype:
 
 
 def _open_store(
-    model: Any,
-    pixel_values: Sequence[Tensor],
-    pairs: Sequence[Pair],
-    cache: str | os.PathLike[str] | None,
-    store_dtype: torch.dtype,
-    dtype: torch.dtype | None,
+    encoded: EncodedImages, pairs: Sequence[Pair], cache: Any, store_dtype: torch.dtype
 ) -> Store:
     if cache is None:
         return MemoryStore(store_dtype)
-    keys = [tensor_key(pixels) for pixels in pixel_values]
-    folder = cache_folder(cache, model_key(model, dtype=str(dtype), store_dtype=str(store_dtype)))
+    keys = [tensor_key(pixels) for pixels in encoded.pixel_values]
+    model = model_key(encoded.model, dtype=str(encoded.dtype), store_dtype=str(store_dtype))
+    folder = cache_folder(cache, model)
     return FolderStore(Path(folder), [(keys[i], keys[j]) for i, j in pairs], store_dtype)
 
 

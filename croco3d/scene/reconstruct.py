@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,20 +14,16 @@ from torch import nn
 from ..images import ImageSource, find_images
 from .alignment import align
 from .encoded import EncodedImages
+from .loading import DEFAULT_MODEL, LoadedModel, load_model
 from .pairs import Pair, check_connected, make_pairs
 from .photographs import check_found, read_photographs
 from .predict import predict_pairs
-from .processes import own_device
 from .scene import Scene
-
-logger = logging.getLogger(__name__)
-
-DEFAULT_MODEL = "naver/DUSt3R_ViTLarge_BaseDecoder_512_dpt"
 
 
 def reconstruct(
     images: ImageSource | Iterable[ImageSource],
-    model: str | os.PathLike[str] | nn.Module = DEFAULT_MODEL,
+    model: str | os.PathLike[str] | nn.Module | LoadedModel = DEFAULT_MODEL,
     graph: str | Iterable[Pair] = "complete",
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
@@ -54,7 +48,8 @@ def reconstruct(
 
     Args:
         images: Files, folders, a video, PIL images, arrays or tensors; at least two photographs.
-        model: A repository, folder or file to load, or a stereo model.
+        model: A repository, folder or file to load, a stereo model, or what `load_model` returned,
+            which then has its own device, precision and size already.
         graph: Which pairs the network sees, see `make_pairs`.
         device: Where to compute; a GPU where there is one by default, or where `model` is.
         dtype: Precision of the computation, such as "bfloat16"; the weights' own by default.
@@ -88,23 +83,20 @@ def reconstruct(
     clock = _Clock()
     found = find_images(images, every)
     check_found(found, skip_bad)
-    loaded, processor, autocast = _load(model, device, dtype, image_size)
+    loaded = _loaded(model, device=device, dtype=dtype, image_size=image_size)
     clock.stop("load")
-    photographs = read_photographs(found, processor, skip_bad)
+    photographs = read_photographs(found, loaded.processor, skip_bad)
     clock.stop("read")
-    with _inference(loaded, optimize and autocast is None, restore=isinstance(model, nn.Module)):
-        batch_size = batch_size or (1 if loaded.device.type == "cpu" else 8)
-        encoded = EncodedImages(loaded, photographs.pixels, batch_size, autocast)
+    with _inference(loaded, optimize):
+        encoded = EncodedImages(loaded.network, photographs.pixels, batch_size, loaded.autocast)
         predictions = predict_pairs(
-            loaded,
+            loaded.network,
             photographs.inputs,
             _choose_pairs(encoded, photographs.graph(graph), prefilter, photographs.names),
             images=photographs.views,
             names=photographs.names,
             paths=[image.origin for image in photographs.found],
             encoded=encoded,
-            batch_size=batch_size,
-            dtype=autocast,
             cache=cache,
             max_memory=max_memory,
             progress=progress,
@@ -122,15 +114,19 @@ def reconstruct(
         progress=bool(progress),
     )
     clock.stop("align")
-    scene.info |= {
-        "seconds": clock.seconds,
-        "pairs_predicted": len(predictions),
-        "images_encoded": encoded.encoded,
-        "left_out": photographs.left_out,
-    }
-    if photographs.timestamps is not None:
-        scene.info["timestamps"] = photographs.timestamps
+    counts = {"pairs_predicted": len(predictions), "images_encoded": encoded.encoded}
+    scene.info |= {"seconds": clock.seconds, **counts} | photographs.facts()
     return scene
+
+
+def _loaded(model: Any, **wanted: Any) -> LoadedModel:
+    """The model as it was loaded before, or loaded now."""
+    if not isinstance(model, LoadedModel):
+        return load_model(model, **wanted)
+    changed = [name for name, value in wanted.items() if value is not None]
+    if changed:
+        raise ValueError(f"The model is loaded already; give load_model its {', '.join(changed)}.")
+    return model
 
 
 class _Clock:
@@ -148,71 +144,24 @@ class _Clock:
 
 
 @contextmanager
-def _inference(model: Any, fast: bool, restore: bool) -> Iterator[None]:
-    """Evaluation mode and, if wanted, the fast layout; afterwards the model is as it was.
+def _inference(loaded: LoadedModel, optimize: bool) -> Iterator[None]:
+    """Evaluation mode and, if wanted, the fast layout; a borrowed model is as it was afterwards.
 
     Restoring copies all weights, which a model that nobody else holds is spared.
     """
+    model = loaded.network
     training = model.training
     # A user's own choice of layout, perhaps in another precision, is left alone.
-    exchange = fast and getattr(model, "is_optimized", None) is False
+    fast = optimize and loaded.autocast is None and getattr(model, "is_optimized", None) is False
     model.eval()
     try:
-        if exchange:
+        if fast:
             model.optimize_for_inference()
         yield
     finally:
-        if exchange and restore:
+        if fast and loaded.borrowed:
             model.restore()
         model.train(training)
-
-
-def _load(
-    model: Any, device: Any, dtype: Any, image_size: int | None
-) -> tuple[Any, Any, torch.dtype | None]:
-    """The model, its processor, and the dtype of autocast if that is needed."""
-    wanted = _dtype(dtype)
-    if isinstance(model, (str, os.PathLike)):
-        from ..hub import AutoCroco3D
-        from ..hub.sources import open_source
-
-        source = open_source(model).name
-        loaded: Any = AutoCroco3D.from_pretrained(source, dtype=wanted or torch.float32)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        autocast = None
-    else:
-        loaded, source = model, None
-        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-        autocast = wanted if wanted != own else None
-    if not (hasattr(loaded, "encode") and hasattr(loaded, "decode")):
-        raise ValueError(
-            f"{type(loaded).__name__} does not predict pointmaps of two views; give a DUSt3R or "
-            "MASt3R model."
-        )
-    loaded = loaded if device is None else loaded.to(own_device(str(device)))
-    return loaded, _processor(loaded, source, image_size), autocast
-
-
-def _dtype(dtype: Any) -> torch.dtype | None:
-    if dtype is None or isinstance(dtype, torch.dtype):
-        return dtype
-    value = getattr(torch, str(dtype), None)
-    if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise ValueError(f"dtype={dtype!r} is unknown; use float32, bfloat16 or float16.")
-    return value
-
-
-def _processor(model: Any, source: str | None, image_size: int | None) -> Any:
-    """The processor saved with the weights, or else the one that the model's config asks for."""
-    from ..modeling.dust3r import Dust3rImageProcessor
-
-    changed: dict[str, Any] = {} if image_size is None else {"size": image_size}
-    if source is not None and not Path(source).is_file():
-        try:
-            return Dust3rImageProcessor.from_pretrained(source, **changed)
-        except OSError:
-            logger.debug("%s holds no preprocessor_config.json; built from its config.", source)
-    return Dust3rImageProcessor.from_model_config(model.config, **changed)
 
 
 def _choose_pairs(

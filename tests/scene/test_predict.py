@@ -124,7 +124,7 @@ def test_memory_is_stated_and_refused_before_the_work(room, inputs, caplog, tmp_
     assert not model.encoded
     encoded = predict.EncodedImages(model, list(inputs["pixel_values"]))
     pairs = [(0, 2)] * 1000
-    order = predict._order(pairs, encoded, 1)
+    order = predict._order(pairs, encoded)
     plan = predict.plan_memory(encoded, pairs, order, torch.float16, in_memory=True)
     assert plan.store == 1000 * 2 * 112 * 160 * 4 * 2
     with pytest.raises(ValueError, match="cache"):
@@ -162,7 +162,7 @@ def test_several_processes_need_a_common_folder(room, inputs, monkeypatch):
 def test_processes_share_the_pairs(room, inputs, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     pairs = make_pairs(4)
-    order = predict._order(pairs, predict.EncodedImages(None, list(inputs["pixel_values"])), 1)
+    order = predict._order(pairs, predict.EncodedImages(None, list(inputs["pixel_values"]), 1))
     shares = []
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))

@@ -11,7 +11,7 @@ from standin import ExactModel, Room, cast
 
 from croco3d.images import ImageError
 from croco3d.modeling.dust3r import Dust3rConfig, Dust3rForStereo
-from croco3d.scene import KnownCamera, Scene, make_pairs
+from croco3d.scene import KnownCamera, Scene, load_model, make_pairs
 from croco3d.scene.reconstruct import reconstruct
 from croco3d.scene.summary import one_line, summarise
 
@@ -301,6 +301,8 @@ def test_settings_that_mean_nothing(pair_room):
         reconstruct(pair_room.photographs, model=ExactModel(pair_room), dtype="int8")
     with pytest.raises(ValueError, match="Linear does not predict pointmaps"):
         reconstruct(pair_room.photographs, model=torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="loaded already; give load_model its dtype"):
+        reconstruct(pair_room.photographs, load_model(ExactModel(pair_room)), dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
