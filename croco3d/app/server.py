@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from ..scene import Scene
+from .models import KeptModel
 from .sessions import Limits, Reconstruct, Sessions
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ def launch(
     """Serve the app.
 
     Args:
-        reconstruct: What makes a scene of photographs; `croco3d.reconstruct` by default.
+        reconstruct: What makes a scene of photographs; by default `croco3d.reconstruct`, with one
+            model kept in memory between scenes.
         models: Models to choose from; by default the published ones.
         limits: What a visitor may ask for.
         host: Address to listen on; by default only this machine can connect.
@@ -48,7 +49,7 @@ def launch(
         from .interface import STYLE, build_app
     except ImportError as error:
         raise ImportError(f'The app needs Gradio: pip install "croco3d[app]" ({error}).') from error
-    sessions = Sessions(reconstruct or _default_reconstruct, limits or Limits())
+    sessions = Sessions(reconstruct or KeptModel(), limits or Limits())
     # Gradio stores uploads and what it serves there; it reads the variable when a page is built.
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.root)
     page = build_app(sessions, models)
@@ -83,9 +84,3 @@ def _wait() -> None:
         signal.signal(number, lambda *_: ended.set())
     ended.wait()
     logger.info("Closed the app and removed its files.")
-
-
-def _default_reconstruct(paths: Sequence[Any], **options: Any) -> Scene:
-    from ..scene import reconstruct
-
-    return reconstruct(paths, progress=False, **options)

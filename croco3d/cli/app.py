@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -18,15 +17,15 @@ def app(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     max_photographs: Annotated[int, typer.Option(min=2, help="Most photographs a scene.")] = 40,
     max_file_mb: Annotated[int, typer.Option(min=1, help="Largest photograph in MB.")] = 40,
 ) -> None:
     """Serve a page that makes scenes of uploaded photographs."""
-    from ..app import Limits, launch
-    from ..scene import reconstruct
+    from ..app import KeptModel, Limits, launch
 
     launch(
-        partial(reconstruct, device=device, progress=False),
+        KeptModel(device=device, dtype=dtype),
         models=model,
         limits=Limits(photographs=max_photographs, file_megabytes=max_file_mb),
         host=host,

@@ -1,4 +1,6 @@
+import weakref
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,9 @@ import torch
 import trimesh
 from PIL import Image
 
-from croco3d.app import Limits, Sessions
-from croco3d.scene import Camera, Scene
+from croco3d.app import KeptModel, Limits, Sessions
+from croco3d.modeling.dust3r import Dust3rConfig, Dust3rForStereo
+from croco3d.scene import Camera, Scene, load_model
 
 
 def plane_scene(paths, model="m", graph="complete"):
@@ -126,3 +129,52 @@ def test_missing_gradio_is_explained(monkeypatch):
     monkeypatch.delitem(sys.modules, "croco3d.app.interface", raising=False)
     with pytest.raises(ImportError, match=r'pip install "croco3d\[app\]"'):
         launch(plane_scene, port=None, block=False)
+
+
+class Loader:
+    """Counts loads, and tells whether the network loaded before had gone."""
+
+    def __init__(self):
+        self.asked, self.alive = [], []
+        self.last = lambda: None
+
+    def __call__(self, model, device, dtype):
+        if model == "broken":
+            raise ValueError("broken is no model.")
+        self.asked.append((model, device, dtype))
+        self.alive.append(self.last() is not None)
+        torch.manual_seed(0)
+        network = tiny_network()
+        self.last = weakref.ref(network)
+        return replace(load_model(network, device, dtype), borrowed=False)
+
+
+def tiny_network():
+    parts = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
+    config = Dust3rConfig(
+        encoder_config={"model_type": "croco3d_croco_encoder", **parts},
+        decoder_config={"model_type": "croco3d_pair_decoder", **parts},
+        head_config={"model_type": "croco3d_linear_head"},
+        image_size=32,
+    )
+    return Dust3rForStereo(config).eval()
+
+
+def test_one_model_is_kept_between_scenes(photographs):
+    loader = Loader()
+    make = KeptModel(device="cpu", load=loader)
+    first = make(photographs[:2], model="a")
+    again = make(photographs[:2], model="a")
+    assert loader.asked == [("a", "cpu", None)]
+    assert all(map(torch.equal, first.pointmaps, again.pointmaps))
+    make(photographs[:2], model="b")
+    make(photographs[:2], model="b", dtype="bfloat16")
+    make(photographs[:2], model="a", graph="oneref-0")
+    assert loader.asked[1:] == [("b", "cpu", None), ("b", "cpu", "bfloat16"), ("a", "cpu", None)]
+    assert loader.alive == [False] * 4
+    with pytest.raises(ValueError, match="broken is no model"):
+        make(photographs[:2], model="broken")
+    with pytest.raises(ValueError, match="at least two"):
+        make(photographs[:1], model="a")
+    make(photographs[:2], model="a")
+    assert len(loader.asked) == 5
