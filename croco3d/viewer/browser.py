@@ -15,11 +15,13 @@ from scipy.spatial.transform import Rotation
 
 from ..scene import Scene, fuse
 from ..scene.export.glb import camera_color, scene_extent
+from ..scene.fusion import pixel_footprint, valid_masks
 from ..scene.rendering import oblique_camera, scene_splats
 
 logger = logging.getLogger(__name__)
 
 _IMAGE_SIDE = 320
+_BACKGROUND = (23, 26, 33)
 
 
 @dataclass(eq=False)
@@ -30,7 +32,7 @@ class ViewerHandles:
         cloud: The points shown.
         frusta: One camera an image.
         confidence: Slider, percent of the points left out, the least confident ones.
-        point_size: Slider, in scene units.
+        point_size: Slider, 1 for points as wide as a pixel.
         show_cameras: Checkbox.
     """
 
@@ -93,39 +95,51 @@ def fill_viewer(server: Any, scene: Scene, *, max_points: int = 2_000_000) -> Vi
     extent = scene_extent(points, scene.cameras)
     axis = scene.up_axis
     server.scene.set_up_direction(axis if axis.startswith("-") else f"+{axis}")
-    size = extent / 600
+    # Walls are often as bright as the page, and would not be seen on it.
+    server.gui.configure_theme(dark_mode=True)
+    server.scene.set_background_image(np.full((1, 1, 3), _BACKGROUND, np.uint8), format="png")
+    size = _point_size(scene, len(points), extent)
     shown = server.scene.add_point_cloud(
-        "/points", points, colors, point_size=size, point_shape="rounded", precision="float32"
+        "/points", points, colors, point_size=size, point_shape="circle", precision="float32"
     )
-    frusta = [_add_frustum(server, scene, index, extent / 14) for index in range(len(scene))]
+    frusta = [_add_frustum(server, scene, index, extent / 18) for index in range(len(scene))]
     with server.gui.add_folder("Scene"):
         confidence = server.gui.add_slider(
             "Leave out least confident, %", min=0, max=99, step=1, initial_value=0
         )
-        point_size = server.gui.add_slider(
-            "Point size", min=size / 5, max=size * 5, step=size / 20, initial_value=size
-        )
+        point_size = server.gui.add_slider("Point size", min=0.2, max=5, step=0.1, initial_value=1)
         show_cameras = server.gui.add_checkbox("Show cameras", initial_value=True)
-    _stand_behind_cameras(server, scene, extent)
+    _stand_behind_cameras(server, scene)
     handles = ViewerHandles(shown, frusta, confidence, point_size, show_cameras)
     _connect(handles, points, colors)
     return handles
 
 
-def _stand_behind_cameras(server: Any, scene: Scene, extent: float) -> None:
-    """Let visitors start with a view of the scene and of its cameras."""
+def _point_size(scene: Scene, count: int, extent: float) -> float:
+    """A pixel's width, which is about how far points of a fused cloud are apart."""
+    return pixel_footprint(scene, valid_masks(scene)) or extent / max(count, 1) ** 0.5
+
+
+def _stand_behind_cameras(server: Any, scene: Scene) -> None:
+    """Let visitors start with a view of the scene and of its cameras, which fills the window."""
     splats = scene_splats(scene, max_points=50_000)
     if not len(splats.points):
         return
-    pose = oblique_camera(scene, splats, 4, 3).cam2world.numpy()
+    camera = oblique_camera(scene, splats, 4, 3)
+    pose, k = camera.cam2world.numpy(), camera.intrinsics.numpy()
+    # Browsers look at the middle of their window, and turn about what is there.
+    middle = pose[:3, :3] @ [(2 - k[0, 2]) / k[0, 0], (1.5 - k[1, 2]) / k[1, 1], 1]
     start = server.initial_camera
     start.position = tuple(pose[:3, 3])
-    start.look_at = tuple(pose[:3, 3] + extent * pose[:3, 2])
+    distance = np.linalg.norm(np.median(splats.points, axis=0) - pose[:3, 3])
+    start.look_at = tuple(pose[:3, 3] + distance * middle / np.linalg.norm(middle))
     start.up = tuple(-pose[:3, 1])
+    start.fov = 2 * math.atan(1.5 / float(k[1, 1]))
 
 
 def _connect(handles: ViewerHandles, points: NDArray, colors: NDArray) -> None:
     """Make the controls act; points come with the most confident first."""
+    size = handles.cloud.point_size
 
     @handles.confidence.on_update
     def _(_: Any) -> None:
@@ -134,7 +148,7 @@ def _connect(handles: ViewerHandles, points: NDArray, colors: NDArray) -> None:
 
     @handles.point_size.on_update
     def _(_: Any) -> None:
-        handles.cloud.point_size = handles.point_size.value
+        handles.cloud.point_size = size * handles.point_size.value
 
     @handles.show_cameras.on_update
     def _(_: Any) -> None:
@@ -164,5 +178,6 @@ def _add_frustum(server: Any, scene: Scene, index: int, scale: float) -> Any:
     def _(event: Any) -> None:
         event.client.camera.wxyz = (w, x, y, z)
         event.client.camera.position = pose[:3, 3]
+        event.client.camera.fov = frustum.fov
 
     return frustum

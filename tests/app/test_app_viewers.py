@@ -37,8 +37,11 @@ def test_viser_shows_points_cameras_and_reacts(scene):
         np.testing.assert_allclose(handles.cloud.points, best, atol=1e-6)
         handles.show_cameras.value = False
         assert [f.visible for f in handles.frusta] == [False, False]
+        touching = handles.cloud.point_size
+        # Pixels are a twentieth of the depth wide, which is 1.5.
+        assert touching == pytest.approx(1.5 / 20)
         handles.point_size.value = handles.point_size.max
-        assert handles.cloud.point_size == pytest.approx(handles.point_size.max)
+        assert handles.cloud.point_size == pytest.approx(5 * touching)
         assert handles.frusta[0].fov == pytest.approx(2 * math.atan(6 / 20))
         page = urllib.request.urlopen(f"http://127.0.0.1:{server.get_port()}", timeout=10)
         assert page.status == 200
