@@ -80,9 +80,8 @@ def predict_pairs(
         ValueError: If `max_memory` does not suffice, or several processes have no `cache`.
     """
     listed = distinct_pairs(pairs)
-    pixel_values = _as_list(inputs["pixel_values"])
     if encoded is None:
-        encoded = EncodedImages(model, pixel_values, batch_size, dtype)
+        encoded = EncodedImages(model, _as_list(inputs["pixel_values"]), batch_size, dtype)
     order = _order(listed, encoded)
     store_dtype = _store_dtype(listed, encoded)
     plan = plan_memory(encoded, listed, order, store_dtype, in_memory=cache is None)
