@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,13 +116,10 @@ def reconstruct(
 ) -> None:
     """Photographs of one scene in, coloured points and cameras out."""
     _check_outputs((output, SUFFIXES), (preview, (".png",)), (gaussians, (".ply",)))
-    first = os.environ.get("RANK", "0") == "0"
-    if not first:
-        # Of several processes, which all hold the same scene, one speaks and writes.
-        logging.getLogger("croco3d").setLevel(logging.ERROR)
     from ..scene import KnownCamera
     from ..scene import reconstruct as run
 
+    first = _first_process()
     scene = run(
         list(images),
         model=model,
@@ -143,19 +142,21 @@ def reconstruct(
         optimize=optimize,
         progress=first and sys.stderr.isatty(),
     )
+    if first:
+        write_outputs(scene, output, preview, {"min_confidence": min_confidence, "mesh": mesh})
+        _export(colmap, scene.save_colmap)
+        _export(nerfstudio, scene.save_nerfstudio)
+        _export(gaussians, scene.save_gaussians)
+        _export(trajectory, scene.save_tum)
+        report(scene, as_json)
+
+
+def _first_process() -> bool:
+    """Whether this process speaks and writes; of several, which all hold the same scene, one."""
+    first = os.environ.get("RANK", "0") == "0"
     if not first:
-        return
-    write_outputs(scene, output, preview, {"min_confidence": min_confidence, "mesh": mesh})
-    for path, save in (
-        (colmap, scene.save_colmap),
-        (nerfstudio, scene.save_nerfstudio),
-        (gaussians, scene.save_gaussians),
-        (trajectory, scene.save_tum),
-    ):
-        if path is not None:
-            save(path)
-            typer.echo(f"Wrote {path}", err=True)
-    report(scene, as_json)
+        logging.getLogger("croco3d").setLevel(logging.ERROR)
+    return first
 
 
 def write_outputs(
@@ -169,14 +170,16 @@ def write_outputs(
         preview: A `.png` file, if any.
         options: Of `Scene.save`.
     """
-    if output is not None:
-        scene.save(output, **options)
-        typer.echo(f"Wrote {output}", err=True)
-    if preview is not None:
-        from ..scene.preview import draw_preview
+    from ..scene.preview import draw_preview
 
-        draw_preview(scene, preview, min_confidence=options.get("min_confidence", 0))
-        typer.echo(f"Wrote {preview}", err=True)
+    _export(output, scene.save, **options)
+    _export(preview, partial(draw_preview, scene), min_confidence=options.get("min_confidence", 0))
+
+
+def _export(path: Path | None, save: Callable[..., None], **options: Any) -> None:
+    if path is not None:
+        save(path, **options)
+        typer.echo(f"Wrote {path}", err=True)
 
 
 def report(scene: Any, as_json: bool) -> None:
