@@ -28,6 +28,7 @@ KINDS = {
     "correlated": {"errors": Errors(0.005, correlated=0.02, field_of_view=0.02)},
     "outliers": {"errors": Errors(0.005, correlated=0.02, field_of_view=0.02, outlier_pairs=0.2)},
     "low-overlap": {"errors": Errors(0.005, 0.02, 0.02), "sweep": 5.0, "graph": "swin-2"},
+    "distances": {"errors": Errors(0.005, distances=0.1), "sweep": 1.2},
 }
 
 

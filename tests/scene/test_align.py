@@ -53,6 +53,15 @@ def test_noise_averages_out():
     assert errors.rotation_mean < 0.12 and errors.focal_mean < 0.2
 
 
+def test_guessed_distances_count_less_than_directions(monkeypatch):
+    guessing = Errors(independent=0.005, distances=0.15)
+    rooms = [room(4, guessing, seed=seed, sweep=1.0) for seed in range(3)]
+    found = [truth.errors(align(truth.predictions)).rotation_mean for truth in rooms]
+    monkeypatch.setattr("croco3d.scene.alignment.refine.share_along", lambda *_: 1.0)
+    alike = [truth.errors(align(truth.predictions)).rotation_mean for truth in rooms]
+    assert sum(found) < 0.2 * sum(alike)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.35])
 def test_wrong_pairs_lose_their_say(share):
     clean = Errors(independent=0.005, correlated=0.01)

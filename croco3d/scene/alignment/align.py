@@ -18,7 +18,7 @@ from .averaging import Frames, average_frames, tree_frames
 from .dense import DenseMaps, maps_from_depth, solve_depths
 from .presets import Presets, place_at_known, read_presets, settle_frame
 from .refine import image_bar, refine_on_all, refine_on_samples
-from .residuals import compute_residuals, measure, robust_sigmas
+from .residuals import Noise, compute_residuals, measure, robust_sigmas
 from .shapes import FOCAL_RANGE, Edges, Shapes, measure_edges, merge_shapes
 from .state import Observations, State, image_observations, sample_observations
 
@@ -169,15 +169,15 @@ def _align_best(
     state = _start(frames, presets, shapes, edges)
     freedom = presets.freedom()
     if closed:
-        sigmas = torch.full((len(obs.pairs),), FIRST_SIGMA, dtype=torch.float64)
-        lengths = compute_residuals(obs, state, measure(obs, sigmas)).lengths
-        sigmas = robust_sigmas(obs, lengths)
+        noise = Noise.equal(len(predictions), FIRST_SIGMA)
+        lengths = compute_residuals(obs, state, measure(obs, noise)).lengths
+        noise = Noise(robust_sigmas(obs, lengths))
     else:
-        state, sigmas = refine_on_samples(obs, state, freedom)
-        state = refine_on_all(predictions, obs, state, freedom, sigmas, progress=progress)
+        state, noise = refine_on_samples(obs, state, freedom)
+        state = refine_on_all(predictions, obs, state, freedom, noise, progress=progress)
     state = settle_frame(state, presets, distance)
     images = image_bar(predictions.image_count, "depth maps", progress)
-    return state, [solve_depths(predictions, n, state, sigmas) for n in images]
+    return state, [solve_depths(predictions, n, state, noise) for n in images]
 
 
 def _align_adam(
@@ -191,11 +191,11 @@ def _align_adam(
     count = predictions.image_count
     frames = tree_frames(count, edges)
     state = _start(frames, presets, shapes, edges)
-    sigmas = torch.full((2 * len(predictions),), FIRST_SIGMA, dtype=torch.float64)
+    noise = Noise.equal(len(predictions), FIRST_SIGMA)
     depths, weights = [], []
     for n in range(count):
         obs = image_observations(predictions, n)
-        how = measure(obs, sigmas[2 * obs.pairs + obs.views])
+        how = measure(obs, noise)
         depths.append(compute_residuals(obs, state, how, rounds=0).depths[0])
         weights.append(obs.weights.amax(0, keepdim=True))
     state, depths = descend_all(predictions, state, presets.freedom(), depths, progress)

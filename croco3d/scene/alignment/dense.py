@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..predictions import PairPredictions
-from .residuals import compute_residuals, measure
+from .residuals import Noise, compute_residuals, measure
 from .state import BLOCK, State, image_observations
 
 
@@ -25,24 +25,21 @@ class DenseMaps:
     confidence: Tensor
 
 
-def solve_depths(
-    predictions: PairPredictions, image: int, state: State, sigmas: Tensor
-) -> DenseMaps:
+def solve_depths(predictions: PairPredictions, image: int, state: State, noise: Noise) -> DenseMaps:
     """The best depths of an image, its cameras and all pairs being placed.
 
     Args:
         predictions: All predictions.
         image: Which image.
         state: The cameras and pairs.
-        sigmas: Relative errors `(2 * E,)` of the observations, pairs in order, both views of each.
+        noise: How wrong the observations are.
     """
     obs = image_observations(predictions, image)
     confidence = obs.weights.amax(0, keepdim=True)
     # Pixels without any confidence still get a point, from what was said about them.
     obs.weights[:, confidence[0] <= 0] = 1e-6
-    chosen = sigmas[2 * obs.pairs + obs.views]
     depth = torch.cat(
-        [compute_residuals(o, state, measure(o, chosen)).depths[0] for o in obs.blocks(BLOCK)]
+        [compute_residuals(o, state, measure(o, noise)).depths[0] for o in obs.blocks(BLOCK)]
     )
     return maps_from_depth(predictions, image, state, depth, confidence)
 

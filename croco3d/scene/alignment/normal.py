@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from .residuals import Residuals
 from .state import Observations, State, skew
@@ -91,13 +92,22 @@ def linearise(obs: Observations, state: State, res: Residuals) -> Linearised:
 
 def gradient(lin: Linearised, pair_count: int, image_count: int) -> tuple[Tensor, Tensor]:
     """Gradients of half the weighted squared errors: pairs `(E, 7)`, images `(N, 9)`, float64."""
-    return _adjoint(lin, lin.res.weights[:, None] * lin.res.errors, pair_count, image_count)
+    return _adjoint(lin, _weighted(lin, lin.res.errors), pair_count, image_count)
 
 
 def product(lin: Linearised, pair_step: Tensor, image_step: Tensor) -> tuple[Tensor, Tensor]:
     """The Gauss-Newton matrix times increments `(E, 7)`, `(N, 9)`."""
     change = _change(lin, pair_step, image_step)
-    return _adjoint(lin, lin.res.weights[:, None] * change, len(pair_step), len(image_step))
+    return _adjoint(lin, _weighted(lin, change), len(pair_step), len(image_step))
+
+
+def _weighted(lin: Linearised, errors: Tensor) -> Tensor:
+    """Errors `(K, 3, P)` times their weights, their parts along the rays counting less."""
+    if lin.res.along < 1:
+        unit = lin.obs.spread(normalize(lin.res.rays, dim=1))
+        less = (1 - lin.res.along**2) * (errors * unit).sum(1, keepdim=True)
+        errors = errors - less * unit
+    return lin.res.weights[:, None] * errors
 
 
 def _change(lin: Linearised, pair_step: Tensor, image_step: Tensor) -> Tensor:
@@ -270,7 +280,11 @@ def _blocks(lin: Linearised, chosen: Tensor) -> Tensor:
     images[:, 9] = model
     images[:, 10] = rays * depths.mean(1)[:, None, None]
     images /= -res.scales[chosen][:, None, None, None]
-    jacobian = torch.cat([pairs, images], 1).flatten(2)
+    jacobian = torch.cat([pairs, images], 1)
+    if res.along < 1:
+        unit = normalize(rays, dim=1)[:, None]
+        jacobian = jacobian - (1 - res.along) * (jacobian * unit).sum(2, keepdim=True) * unit
+    jacobian = jacobian.flatten(2)
     weight = STRIDE * res.weights[chosen, None, ::STRIDE].repeat(1, 1, 3)
     return ((jacobian * weight) @ jacobian.mT).double()
 

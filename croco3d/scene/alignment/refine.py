@@ -8,13 +8,23 @@ from tqdm import tqdm
 
 from ..predictions import PairPredictions
 from .normal import Freedom, Linearised, gradient, linearise, precondition, solve
-from .residuals import Measure, Residuals, compute_residuals, measure, robust_sigmas
+from .residuals import (
+    Measure,
+    Noise,
+    Residuals,
+    compute_residuals,
+    measure,
+    robust_sigmas,
+    share_along,
+)
 from .state import BLOCK, Observations, State, image_observations
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_DAMPING = 1e-6
 FIRST_SIGMA = 0.05
+# A second search pays only where errors are clearly longer along the rays.
+ALONG_TO_REFINE = 0.8
 
 
 def image_bar(count: int, label: str, progress: bool) -> "tqdm[int]":
@@ -28,11 +38,12 @@ def refine_on_samples(
     freedom: Freedom,
     iterations: int = 25,
     tolerance: float = 1e-5,
-) -> tuple[State, Tensor]:
+) -> tuple[State, Noise]:
     """Minimise the robust cost of sampled pixels by Levenberg-Marquardt.
 
     The observations' errors are estimated anew in the first rounds, while the state settles, and
-    shrink slowly, so that no view is locked out for settling last.
+    shrink slowly, so that no view is locked out for settling last. Where errors along the rays
+    turn out larger than those across, they count less in a second search.
 
     Args:
         obs: Sampled observations of all pairs.
@@ -42,15 +53,33 @@ def refine_on_samples(
         tolerance: Relative decrease of the cost that ends the search.
 
     Returns:
-        The state and the observations' relative errors `(K,)`.
+        The state, and how wrong the observations are.
     """
-    sigmas = torch.full((len(obs.pairs),), FIRST_SIGMA, dtype=torch.float64)
+    noise = Noise.equal(len(state.pair_scales), FIRST_SIGMA)
+    state, noise = _settle(obs, state, freedom, noise, iterations, tolerance)
+    how = measure(obs, noise)
+    noise.along = share_along(obs, compute_residuals(obs, state, how), how)
+    logger.debug("errors along the rays count %.2f of those across", noise.along)
+    if noise.along < ALONG_TO_REFINE:
+        state, noise = _settle(obs, state, freedom, noise, iterations, tolerance)
+    return state, noise
+
+
+def _settle(
+    obs: Observations,
+    state: State,
+    freedom: Freedom,
+    noise: Noise,
+    iterations: int,
+    tolerance: float,
+) -> tuple[State, Noise]:
     damping = 1e-4
     for iteration in range(iterations):
         if iteration < iterations // 2:
-            settled = compute_residuals(obs, state, measure(obs, sigmas))
-            sigmas = robust_sigmas(obs, settled.lengths).maximum(0.4 * sigmas)
-        how = measure(obs, sigmas)
+            settled = compute_residuals(obs, state, measure(obs, noise))
+            sigmas = robust_sigmas(obs, settled.lengths).maximum(0.4 * noise.sigmas)
+            noise = Noise(sigmas, noise.along)
+        how = measure(obs, noise)
         res = compute_residuals(obs, state, how)
         lin = linearise(obs, state, res)
         trial, damping = _descend(lin, state, freedom, damping, res.cost, how)
@@ -61,7 +90,7 @@ def refine_on_samples(
         state = trial[0]
         if gain < tolerance and iteration >= 3:
             break
-    return state, sigmas
+    return state, noise
 
 
 def _descend(
@@ -101,7 +130,7 @@ def refine_on_all(
     obs: Observations,
     state: State,
     freedom: Freedom,
-    sigmas: Tensor,
+    noise: Noise,
     steps: int = 2,
     progress: bool = False,
 ) -> State:
@@ -115,18 +144,18 @@ def refine_on_all(
         obs: The samples the state was refined on.
         state: From `refine_on_samples`.
         freedom: What may change.
-        sigmas: Relative errors `(K,)` of the observations.
+        noise: How wrong the observations are.
         steps: How many steps.
         progress: Whether to show a bar.
     """
     lowest = torch.inf
     best = state
     for _ in range(steps):
-        pull, cost = _full_gradient(predictions, obs.points.shape[2], state, sigmas, progress)
+        pull, cost = _full_gradient(predictions, obs.points.shape[2], state, noise, progress)
         if cost > lowest:
             break
         lowest, best = cost, state
-        how = measure(obs, sigmas)
+        how = measure(obs, noise)
         lin = linearise(obs, state, compute_residuals(obs, state, how))
         moved = _step(lin, state, freedom, SMALLEST_DAMPING, pull)
         if moved is None:
@@ -138,7 +167,7 @@ def refine_on_all(
 
 
 def _full_gradient(
-    predictions: PairPredictions, samples: int, state: State, sigmas: Tensor, progress: bool
+    predictions: PairPredictions, samples: int, state: State, noise: Noise, progress: bool
 ) -> tuple[tuple[Tensor, Tensor], float]:
     """Gradients over all pixels and their cost, every image counting as `samples` pixels."""
     pair_count, image_count = len(state.pair_scales), len(state.focals)
@@ -149,7 +178,7 @@ def _full_gradient(
         everything = image_observations(predictions, n)
         share = samples / everything.points.shape[2]
         for obs in everything.blocks(BLOCK):
-            res = compute_residuals(obs, state, measure(obs, sigmas[2 * obs.pairs + obs.views]))
+            res = compute_residuals(obs, state, measure(obs, noise))
             part = gradient(linearise(obs, state, res), pair_count, image_count)
             pairs += share * part[0]
             images += share * part[1]

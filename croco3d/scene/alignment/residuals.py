@@ -5,13 +5,15 @@ The unknown depth `D` of a pixel is eliminated in closed form wherever it appear
 `sum w_k r.z_k / (sum w_k r.r)`. What is left of the problem has a few numbers an image and a pair.
 
 Residuals are measured in the pair's own units, where the network made its error: dividing by the
-scale leaves nothing to gain from shrinking the scene.
+scale leaves nothing to gain from shrinking the scene. Errors along a pixel's ray may count less
+than those across it: networks find directions by matching, and guess much of the distance.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from croco3d.geometry import weighted_median
 
@@ -22,6 +24,10 @@ from .state import Observations, State
 CAUCHY = 2.385 * 3**0.5
 # The median length of a 3-vector of unit Gaussians.
 MEDIAN_LENGTH = 1.538
+# The same of its part along one axis, and of the other two together.
+MEDIAN_ALONG, MEDIAN_ACROSS = 0.6745, 1.1774
+# However badly distances are known, they are not nothing.
+LEAST_ALONG = 0.1
 # The share of a pair's typical distance that every error is measured against at least.
 NEAR = 0.5
 
@@ -40,9 +46,11 @@ class Residuals:
         rays: `(S, 3, P)` with unit z.
         depths: `(S, P)` along z, world units.
         errors: `(K, 3, P)` in the camera's frame, pair units.
-        lengths: `(K, P)` of the errors relative to the points' distance.
+        lengths: `(K, P)` of the errors relative to the points' distance, what is along the ray
+            counting less as `Measure` says.
         weights: `(K, P)` under which the depths are best.
         cost: Robust cost of all errors, in units of their variance.
+        along: As in `Measure`.
     """
 
     turns: Tensor
@@ -53,6 +61,25 @@ class Residuals:
     lengths: Tensor
     weights: Tensor
     cost: float
+    along: float
+
+
+@dataclass
+class Noise:
+    """How wrong predictions are.
+
+    Attributes:
+        sigmas: `(2 * E,)` relative errors of the pairs' two views, across the rays.
+        along: What an error along the ray counts beside one across it, at most 1.
+    """
+
+    sigmas: Tensor
+    along: float = 1.0
+
+    @classmethod
+    def equal(cls, pairs: int, sigma: float) -> "Noise":
+        """The same for all views of so many pairs, and in all directions."""
+        return cls(torch.full((2 * pairs,), sigma, dtype=torch.float64))
 
 
 @dataclass
@@ -62,18 +89,21 @@ class Measure:
     Attributes:
         distances: `(K, P)` what errors are relative to: the points' distance, but not much less
             than typical.
-        sigmas: `(K,)` relative error of each observation.
+        sigmas: `(K,)` relative error of each observation, across the ray.
+        along: What an error along the ray counts beside one across it.
     """
 
     distances: Tensor
     sigmas: Tensor
+    along: float
 
 
-def measure(obs: Observations, sigmas: Tensor) -> Measure:
-    """Weigh errors by the points' distances and `(K,)` relative errors."""
+def measure(obs: Observations, noise: "Noise") -> Measure:
+    """Weigh errors of observations of all pairs by the points' distances and what is known."""
     near = (NEAR**2 * obs.typical[:, None]).to(obs.points)
     square = _squared(obs.points) + near
-    return Measure(square.sqrt(), sigmas.to(obs.points))
+    sigmas = noise.sigmas[2 * obs.pairs + obs.views]
+    return Measure(square.sqrt(), sigmas.to(obs.points), noise.along)
 
 
 def compute_residuals(obs: Observations, state: State, how: Measure, rounds: int = 1) -> Residuals:
@@ -92,18 +122,22 @@ def compute_residuals(obs: Observations, state: State, how: Measure, rounds: int
     base = obs.weights / (how.distances * how.sigmas[:, None]).square()
     along = (seen * obs.spread(rays)).sum(1) / scales[:, None]
     reach = (CAUCHY * how.distances * how.sigmas[:, None]).square()
+    unit = normalize(rays, dim=1)
     weights = used = base
     errors = squared = robust = depths = base
     for _ in range(rounds + 1):
         depths = _best_depths(obs, weights, along, scales, rays)
         model = obs.spread(rays * depths[:, None])
         errors = torch.addcmul(seen, model, -1 / scales[:, None, None])
-        squared = _squared(errors) / reach
+        squared = _squared(errors)
+        if how.along < 1:
+            squared = squared - (1 - how.along**2) * (errors * obs.spread(unit)).sum(1).square()
+        squared = squared / reach
         robust = 1 + squared
         weights, used = base / robust, weights
     lengths = (squared * reach).sqrt_().div_(how.distances)
     cost = 0.5 * CAUCHY**2 * float((obs.weights * robust.log()).sum(dtype=torch.float64))
-    return Residuals(turns, scales, rays, depths, errors, lengths, used, cost)
+    return Residuals(turns, scales, rays, depths, errors, lengths, used, cost, how.along)
 
 
 def _squared(vectors: Tensor) -> Tensor:
@@ -129,3 +163,29 @@ def robust_sigmas(obs: Observations, lengths: Tensor, floor: float = SMALLEST_SI
     single = weighted_median(lengths, obs.weights) / MEDIAN_LENGTH
     typical = single.median()
     return single.maximum(typical).clamp(min=floor)
+
+
+def share_along(obs: Observations, res: Residuals, how: Measure) -> float:
+    """What errors along the rays should count, from typical errors across and along them.
+
+    Depths follow the observations of a pixel, so that what is left along the ray is too small by
+    one of as many numbers; an image that one view alone shows says nothing. Predictions of an
+    image disagree about distances less than they are wrong, since they share the network's guess;
+    the cube of the ratio makes up for it. In scenes of rendered rooms, where the ratio was 0.65,
+    0.2 placed cameras better than 0.65 did; where errors are alike in all directions it is 1.
+    """
+    unit = obs.spread(normalize(res.rays, dim=1))
+    along = (res.errors * unit).sum(1).abs()
+    across = (_squared(res.errors) - along.square()).clamp(min=0).sqrt()
+    views = obs.sum_by_slot(torch.ones(len(obs.pairs), 1))[obs.slots, 0]
+    several = views > 1
+    if not several.any():
+        return 1.0
+    along = along * (views / (views - 1).clamp(min=1)).sqrt()[:, None].to(along)
+    weights = obs.weights[several].flatten()
+    typical = [
+        float(weighted_median((error / how.distances)[several].flatten(), weights))
+        for error in (along, across)
+    ]
+    ratio = (typical[1] / MEDIAN_ACROSS) / max(typical[0] / MEDIAN_ALONG, 1e-12)
+    return min(max(ratio**3, LEAST_ALONG), 1.0)

@@ -31,6 +31,8 @@ class Errors:
             orders and each time elsewhere.
         unseen: Factor on `correlated` where view 2 sees what view 1 does not; confidence is low
             there.
+        distances: Smooth relative error of the distances to the camera whose pixels they are, as of
+            a network that guesses them; directions are right.
     """
 
     independent: float = 0.01
@@ -38,6 +40,7 @@ class Errors:
     field_of_view: float = 0.0
     outlier_pairs: float = 0.0
     unseen: float = 3.0
+    distances: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -241,13 +244,17 @@ def _predict_pair(
     bend = 1 + errors.field_of_view * torch.randn(1, generator=generator).double()
     result: list[Tensor] = []
     confidences: list[Tensor] = []
-    for points, seen in ((points1, torch.ones_like(seen2)), (points2, seen2)):
+    everywhere = torch.ones_like(seen2)
+    for points, eye, seen in ((points1, 0.0, everywhere), (points2, relative[:3, 3], seen2)):
         distance = points.norm(dim=-1, keepdim=True)
         smooth = _smooth_noise(views.size, generator)
         grow = torch.where(seen, 1.0, errors.unseen)[..., None]
         noise = torch.randn(points.shape, generator=generator).double()
         moved = points * torch.cat([bend, bend, torch.ones(1).double()])
         moved = moved + distance * (errors.independent * noise + errors.correlated * grow * smooth)
+        if errors.distances:
+            wide = _smooth_noise(views.size, generator)[..., :1]
+            moved = moved + errors.distances * wide * (points - eye)
         result.append(moved)
         confidences.append(torch.where(seen, 3.0, 1.5))
     unit = torch.cat(result).norm(dim=-1).mean()
