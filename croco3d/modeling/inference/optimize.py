@@ -9,10 +9,10 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..layers import CrossAttention, SelfAttention
-from .attention import FastCrossAttention, FastSelfAttention
 from .convolution import NnpackConv2d, suits_nnpack
 from .memory import return_freed_memory
 from .packed import PackedLinear, can_pack
+from .rotary import ComplexTurn, side_by_side
 
 # A layer that was exchanged: the module that holds it, under which name, and itself.
 Place = tuple[nn.Module, str, nn.Module]
@@ -59,12 +59,12 @@ class FastInference(nn.Module):
             the model itself.
         """
         for parent, name, original in reversed(self._exchanged or []):
-            for layer in getattr(parent, name).modules():
-                if isinstance(layer, PackedLinear):
-                    layer.unpack()
+            exchanged = getattr(parent, name)
             setattr(parent, name, original)
-            if isinstance(parent, GradientCheckpointingLayer):
-                # Each block's packed weights, before the next one's are unpacked.
+            if isinstance(exchanged, PackedLinear):
+                exchanged.unpack()
+                del exchanged
+                # Before the next one is unpacked.
                 return_freed_memory()
         self._exchanged = None
         return self
@@ -72,6 +72,8 @@ class FastInference(nn.Module):
 
 def _exchange(parent: nn.Module) -> Iterator[Place]:
     """Exchanges all layers below a module that have a faster form; yields what was there."""
+    if isinstance(parent, SelfAttention | CrossAttention):
+        yield from _exchange_turn(parent)
     for name, layer in list(parent.named_children()):
         faster = _faster(parent, name, layer)
         if faster is None:
@@ -88,23 +90,43 @@ def _exchange(parent: nn.Module) -> Iterator[Place]:
             parent.act = nn.Identity()
 
 
+def _exchange_turn(attention: SelfAttention | CrossAttention) -> Iterator[Place]:
+    """Packs the products that positions turn, in the order of the faster turn, and takes that."""
+    dim, turned = attention.proj.in_features, _TURNED[type(attention)]
+    products = {name: getattr(attention, name) for name in turned}
+    rotary = getattr(attention.config, "rotary_base", None) is not None
+    if not rotary or not all(_suits_packing(product) for product in products.values()):
+        return
+    for name, product in products.items():
+        first = side_by_side(turned[name] * dim, dim // attention.num_heads)
+        rows = torch.cat((first, torch.arange(len(first), product.out_features)))
+        yield attention, name, product
+        setattr(attention, name, PackedLinear(product, rows=rows))
+    yield attention, "turn", attention.turn
+    attention.turn = ComplexTurn()
+
+
+# The products whose results positions turn, and how many times `dim` rows of each.
+_TURNED = {SelfAttention: {"qkv": 2}, CrossAttention: {"query": 1, "key": 1}}
+
+
 def _faster(parent: nn.Module, name: str, layer: nn.Module) -> nn.Module | None:
     """Makes the faster form of a layer, `None` where there is none."""
-    weights = list(layer.parameters())
-    # Quantised weights are of types of their own, with products of their own.
-    if not weights or any(w.device.type != "cpu" or type(w) is not nn.Parameter for w in weights):
-        return None
-    if isinstance(layer, nn.Conv2d) and suits_nnpack(layer):
+    if isinstance(layer, nn.Conv2d) and _is_plain(layer) and suits_nnpack(layer):
         return NnpackConv2d(layer)
-    if not can_pack(weights[0].dtype):
-        return None
-    fast = {SelfAttention: FastSelfAttention, CrossAttention: FastCrossAttention}.get(type(layer))
-    if fast is not None and getattr(layer.config, "rotary_base", None) is not None:
-        return fast(layer)
-    if type(layer) is nn.Linear:
+    if isinstance(layer, nn.Linear) and _suits_packing(layer):
         gelu = name == "fc1" and isinstance(parent, Mlp) and _is_exact_gelu(parent.act)
         return PackedLinear(layer, gelu)
     return None
+
+
+def _suits_packing(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear and _is_plain(layer) and can_pack(layer.weight.dtype)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    # Quantised weights are of types of their own, with products of their own.
+    return all(w.device.type == "cpu" and type(w) is nn.Parameter for w in layer.parameters())
 
 
 def _is_exact_gelu(act: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from .patches import LinearPatchEmbed as LinearPatchEmbed
 from .patches import patchify as patchify
 from .patches import unpatchify as unpatchify
 from .positions import AbsolutePositions as AbsolutePositions
+from .positions import RotaryTurn as RotaryTurn
 from .positions import apply_rotary as apply_rotary
 from .positions import grid_for as grid_for
 from .positions import grid_positions as grid_positions

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .positions import apply_rotary
+from .positions import RotaryTurn
 
 Tables = tuple[Tensor, Tensor]
 
@@ -112,15 +112,16 @@ class SelfAttention(nn.Module):
         self.config, self.num_heads = config, num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.turn: nn.Module = RotaryTurn()
 
     def forward(
         self, x: Tensor, rotary: Tables | None = None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Maps `(B, N, C)` to the same shape and, if asked for, `(B, heads, N, N)` attention."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        qkv = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).transpose(1, 2)
+        query, key, value = qkv.chunk(3, dim=1)
         if rotary is not None:
-            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary)
+            query, key = self.turn(query, rotary), self.turn(key, rotary)
         mixed, attention = attend(self, self.config, query, key, value, output_attentions)
         return self.proj(mixed), attention
 
@@ -143,6 +144,7 @@ class CrossAttention(nn.Module):
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
+        self.turn: nn.Module = RotaryTurn()
 
     def forward(
         self,
@@ -158,6 +160,6 @@ class CrossAttention(nn.Module):
             for layer, tokens in ((self.query, x), (self.key, memory), (self.value, memory))
         )
         if rotary is not None and rotary_memory is not None:
-            query, key = apply_rotary(query, rotary), apply_rotary(key, rotary_memory)
+            query, key = self.turn(query, rotary), self.turn(key, rotary_memory)
         mixed, attention = attend(self, self.config, query, key, value, output_attentions)
         return self.proj(mixed), attention

@@ -47,6 +47,14 @@ def apply_rotary(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     return x * cosine + turned * sine
 
 
+class RotaryTurn(nn.Module):
+    """`apply_rotary` as a part of an attention layer, so that a faster form can take its place."""
+
+    def forward(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+        """Turns `(B, heads, N, head_dim)`."""
+        return apply_rotary(x, tables)
+
+
 def sincos_positions(coordinates: Tensor, dim: int) -> Tensor:
     """Returns fixed sine-cosine embeddings (MAE, arXiv 2111.06377, in two dimensions).
 
