@@ -1,4 +1,4 @@
-"""What CroCo, attention supervision, decoders, heads and symmetrised pairs are worth, when small.
+"""What CroCo, supervised attention and rays, decoders, heads and symmetry are worth, when small.
 
 Trains every variant of `configs/rooms/study` with the project's own commands, evaluates each on the
 near test set, and prints one JSON line a run; with `--figure`, also a plot of all runs. Runs whose
@@ -19,6 +19,7 @@ CONFIGS = Path(__file__).parents[1] / "configs" / "rooms" / "study"
 VARIANTS = {
     "base": "attention supervised, two decoders, linear heads, both orders",
     "plain": "no attention supervision",
+    "ray": "directions regressed as well",
     "from_croco": "a third of the compute on CroCo first",
     "shared": "one decoder for both views",
     "dpt": "DPT heads",
@@ -42,7 +43,7 @@ def run_variant(name: str, seed: int, rooms: Path, near: Path, out: Path) -> dic
     train(name, seed, rooms, folder, changes)
     seconds = time.perf_counter() - begun
     report = folder / "evaluation"
-    command("evaluate", folder / "last", near, "--resolution", "128x96", "--baseline", "none",
+    command("evaluate", folder / "last", near, "--resolution", "64x48", "--baseline", "none",
             "-o", report)  # fmt: skip
     (summary,) = json.loads((report / "report.json").read_text())["summary"].values()
     figures = {metric: summary[metric] for metric in METRICS}
