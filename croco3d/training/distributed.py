@@ -72,6 +72,11 @@ def is_sharded(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type.name not in _REPLICATED
 
 
+def steps_in_backward(accelerator: Accelerator) -> bool:
+    """Whether the last backward pass makes the step, unless the gradient is not finite."""
+    return accelerator.distributed_type.name == "DEEPSPEED"
+
+
 # Accelerate's names of the ways to run that hold the whole model on every process.
 _REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
 
@@ -92,8 +97,23 @@ def _check_processes(accelerator: Accelerator) -> None:
 
 
 def _complete_deepspeed(settings: dict, config: TrainConfig) -> None:
+    if config.ema is not None and settings["zero_optimization"]["stage"] == 3:
+        raise ValueError(
+            "ema follows weights, of which a process holds none under DeepSpeed's stage 3; set "
+            "ema=null, or use stage 2 or FSDP"
+        )
     # accelerate reads these from a prepared loader, and ours is not prepared.
     settings["train_micro_batch_size_per_gpu"] = config.data.batch_size
     settings["gradient_accumulation_steps"] = config.runtime.accumulate
     if config.optimizer.clip is not None:
         settings["gradient_clipping"] = config.optimizer.clip
+    if config.runtime.precision == "bf16":
+        # DeepSpeed's own bfloat16 would hold all weights in it, those of the heads too.
+        settings["bf16"] = {"enabled": False}
+        settings["torch_autocast"] = {
+            "enabled": True,
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],
+        }
+    elif config.runtime.precision == "fp16":
+        raise ValueError("runtime.precision 'fp16' does not run under DeepSpeed; use 'bf16'")

@@ -19,7 +19,13 @@ from torch.utils.data import DataLoader
 from . import checkpoints, export, records
 from .config import TrainConfig
 from .datasets import train_loader, validation_loader
-from .distributed import all_finite, make_accelerator, mean_over_processes, seed_step
+from .distributed import (
+    all_finite,
+    make_accelerator,
+    mean_over_processes,
+    seed_step,
+    steps_in_backward,
+)
 from .optimizers import (
     MovingAverage,
     learning_rate,
@@ -137,22 +143,31 @@ def step(run: Run, batches: list[Batch]) -> dict[str, Tensor]:
     for batch in batches:
         # Entered even after a broken loss, since it counts the passes up to a full step.
         with accelerator.accumulate(run.model):
-            if not sound:
+            if not sound and not steps_in_backward(accelerator):
                 continue
             arranged = task.prepare(to_device(batch, accelerator.device))
             loss = task.loss(run.model, arranged, run.step / config.steps)
-            sound = all_finite(accelerator, loss.total)
-            if sound:
-                accelerator.backward(loss.total)
+            if all_finite(accelerator, loss.total):
                 add_figures(figures, {"loss": loss.total, **loss.parts}, len(batches))
             else:
+                sound = False
                 run.skipped.report(run, batch, loss.total)
+            propagate(accelerator, loss.total, sound)
     norm = clip_gradient(run) if sound else torch.tensor(float("nan"))
     sound = sound and run.skipped.accepts(run, norm, batches)
     update(run, sound)
     run.step += 1
     run.skipped.count(sound)
     return {**figures, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
+
+
+def propagate(accelerator: Accelerator, loss: Tensor, sound: bool) -> None:
+    """Add the gradient of a pass, unless the step is given up."""
+    if sound:
+        accelerator.backward(loss)
+    elif steps_in_backward(accelerator):
+        # Which also drops the gradients of the passes before.
+        accelerator.backward(loss * float("nan"))
 
 
 def clip_gradient(run: Run) -> Tensor:

@@ -1,15 +1,44 @@
 """A reader of toy rooms and tiny runs on them, shared by the tests of training."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from croco3d.data import READERS, Frame, PairSource
+from croco3d.losses import Loss, LossResult
+from croco3d.training import LossTerm
 
 SIZE = (32, 32)
+
+
+class BrokenFor(Loss):
+    """NaN, with a NaN gradient or not, for the pair whose first camera stands at x = 0.4."""
+
+    def __init__(self, gradient_only):
+        self.gradient_only = gradient_only
+
+    def __call__(self, outputs, target):
+        guilty = (target.cam2world1[:, 0, 3] - 0.4).abs() < 1e-3
+        if self.gradient_only:
+            zero = (outputs.pointmap1 * 0).sum()
+            # The root of zero has an infinite slope.
+            value = outputs.pointmap1.sum() * 1e-3 + (zero.sqrt() if guilty.any() else zero)
+        else:
+            value = outputs.pointmap1.mean() + torch.where(guilty, torch.nan, 0.0).sum()
+        return LossResult(value)
+
+
+@dataclass(kw_only=True)
+class BrokenTerm(LossTerm, name="broken"):
+    gradient_only: bool = False
+
+    def build(self):
+        return BrokenFor(self.gradient_only)
 
 
 def toy_source(name: str = "toy", frames: int = 8, broken: int | None = None) -> PairSource:
