@@ -75,6 +75,8 @@ def _exchange(parent: nn.Module) -> Iterator[Place]:
     if isinstance(parent, SelfAttention | CrossAttention):
         yield from _exchange_turn(parent)
     for name, layer in list(parent.named_children()):
+        if _is_adapted(layer):
+            continue
         faster = _faster(parent, name, layer)
         if faster is None:
             yield from _exchange(layer)
@@ -118,6 +120,11 @@ def _faster(parent: nn.Module, name: str, layer: nn.Module) -> nn.Module | None:
         gelu = name == "fc1" and isinstance(parent, Mlp) and _is_exact_gelu(parent.act)
         return PackedLinear(layer, gelu)
     return None
+
+
+def _is_adapted(layer: nn.Module) -> bool:
+    # Adapters of peft read the weights of the layer below them and their own while they compute.
+    return hasattr(layer, "base_layer")
 
 
 def _suits_packing(layer: nn.Module) -> bool:
