@@ -124,6 +124,20 @@ def test_deterministic_and_independent_of_storage():
     assert truth.errors(align(half)).rotation_max < 0.2
 
 
+def test_as_many_threads_as_torch_has_share_the_pixels_and_change_nothing():
+    truth, before = room(3, Errors(independent=0.01)), torch.get_num_threads()
+    scenes = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            scenes.append(align(truth.predictions))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    one, three = scenes
+    assert all(torch.equal(a, b) for a, b in zip(one.pointmaps, three.pointmaps, strict=True))
+
+
 def test_low_confidence_pairs_are_left_out():
     truth = room(4)
     given = truth.predictions

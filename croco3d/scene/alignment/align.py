@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from .refine import image_bar, refine_on_all, refine_on_samples
 from .residuals import Noise, compute_residuals, measure, robust_sigmas
 from .shapes import FOCAL_RANGE, Edges, Shapes, measure_edges, merge_shapes
 from .state import Observations, State, image_observations, sample_observations
+from .workers import block_workers
 
 logger = logging.getLogger(__name__)
 
@@ -82,16 +84,17 @@ def align(
     presets = read_presets(predictions, known, shared_focal)
     distance = _check_distance(known_distance, presets)
     given = predictions
-    predictions, obs = _sample_confident(predictions, min_confidence, seed)
-    shapes = merge_shapes(obs, presets.principal_points, presets.focals)
-    edges = measure_edges(obs, shapes)
+    with block_workers() as workers:
+        predictions, obs = _sample_confident(predictions, min_confidence, seed)
+        shapes = merge_shapes(obs, presets.principal_points, presets.focals)
+        edges = measure_edges(obs, shapes)
+        if method != "adam":
+            closed = method == "pair"
+            state, maps = _align_best(
+                predictions, obs, presets, shapes, edges, distance, closed, workers, progress
+            )
     if method == "adam":
         state, maps = _align_adam(predictions, presets, shapes, edges, distance, progress)
-    else:
-        closed = method == "pair"
-        state, maps = _align_best(
-            predictions, obs, presets, shapes, edges, distance, closed, progress
-        )
     scene = _assemble(predictions, presets, state, maps)
     scene.info |= {
         "method": method or "best",
@@ -163,6 +166,7 @@ def _align_best(
     edges: Edges,
     distance: tuple[int, int, float] | None,
     closed: bool,
+    workers: Executor,
     progress: bool,
 ) -> tuple[State, list[DenseMaps]]:
     frames = average_frames(predictions.image_count, edges)
@@ -174,10 +178,10 @@ def _align_best(
         noise = Noise(robust_sigmas(obs, lengths))
     else:
         state, noise = refine_on_samples(obs, state, freedom)
-        state = refine_on_all(predictions, obs, state, freedom, noise, progress=progress)
+        state = refine_on_all(predictions, obs, state, freedom, noise, workers, progress=progress)
     state = settle_frame(state, presets, distance)
     images = image_bar(predictions.image_count, "depth maps", progress)
-    return state, [solve_depths(predictions, n, state, noise) for n in images]
+    return state, [solve_depths(predictions, n, state, noise, workers) for n in images]
 
 
 def _align_adam(
@@ -256,11 +260,6 @@ def _confident_pairs(
 def _assemble(
     predictions: PairPredictions, presets: Presets, state: State, maps: list[DenseMaps]
 ) -> Scene:
-    if not all(m.points.isfinite().all() for m in maps):
-        raise ValueError(
-            "The alignment diverged: the predictions of the pairs have nothing in common. Check "
-            "that the model and the images fit together."
-        )
     cameras = []
     for n, (width, height) in enumerate(presets.sizes):
         pose = torch.eye(4, dtype=torch.float64)

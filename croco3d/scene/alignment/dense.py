@@ -1,5 +1,6 @@
 """Depth of every pixel in closed form."""
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from ..predictions import PairPredictions
 from .residuals import Noise, compute_residuals, measure
-from .state import BLOCK, State, image_observations
+from .state import Observations, State, image_observations
 
 
 @dataclass
@@ -25,7 +26,9 @@ class DenseMaps:
     confidence: Tensor
 
 
-def solve_depths(predictions: PairPredictions, image: int, state: State, noise: Noise) -> DenseMaps:
+def solve_depths(
+    predictions: PairPredictions, image: int, state: State, noise: Noise, workers: Executor
+) -> DenseMaps:
     """The best depths of an image, its cameras and all pairs being placed.
 
     Args:
@@ -33,26 +36,38 @@ def solve_depths(predictions: PairPredictions, image: int, state: State, noise: 
         image: Which image.
         state: The cameras and pairs.
         noise: How wrong the observations are.
+        workers: Share the pixels.
     """
+
+    def depths(obs: Observations) -> Tensor:
+        return compute_residuals(obs, state, measure(obs, noise)).depths[0]
+
     obs = image_observations(predictions, image)
     confidence = obs.weights.amax(0, keepdim=True)
     # Pixels without any confidence still get a point, from what was said about them.
     obs.weights[:, confidence[0] <= 0] = 1e-6
-    depth = torch.cat(
-        [compute_residuals(o, state, measure(o, noise)).depths[0] for o in obs.blocks(BLOCK)]
-    )
+    depth = torch.cat(list(workers.map(depths, obs.blocks())))
     return maps_from_depth(predictions, image, state, depth, confidence)
 
 
 def maps_from_depth(
     predictions: PairPredictions, image: int, state: State, depth: Tensor, weights: Tensor
 ) -> DenseMaps:
-    """World points of flat depths `(H * W,)`; `weights` `(M, H * W)` are log confidences."""
+    """World points of flat depths `(H * W,)`; `weights` `(M, H * W)` are log confidences.
+
+    Raises:
+        ValueError: If a point is not finite.
+    """
     height, width = (predictions.sizes or [])[image]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([columns.flatten(), rows.flatten()]).float()
     local = state.rays(image, pixels) * depth
     world = state.rotations[image].float() @ local + state.centres[image, :, None].float()
+    if not world.isfinite().all():
+        raise ValueError(
+            "The alignment diverged: the predictions of the pairs have nothing in common. Check "
+            "that the model and the images fit together."
+        )
     return DenseMaps(
         depth=depth.reshape(height, width),
         points=world.T.reshape(height, width, 3).contiguous(),

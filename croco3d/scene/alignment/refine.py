@@ -1,6 +1,7 @@
 """Refining a state: damped Gauss-Newton on samples, then steps with the gradient of all pixels."""
 
 import logging
+from concurrent.futures import Executor
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from .residuals import (
     robust_sigmas,
     share_along,
 )
-from .state import BLOCK, Observations, State, image_observations
+from .state import Observations, State, image_observations
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ def refine_on_all(
     state: State,
     freedom: Freedom,
     noise: Noise,
+    workers: Executor,
     steps: int = 2,
     progress: bool = False,
 ) -> State:
@@ -145,13 +147,16 @@ def refine_on_all(
         state: From `refine_on_samples`.
         freedom: What may change.
         noise: How wrong the observations are.
+        workers: Share the pixels.
         steps: How many steps.
         progress: Whether to show a bar.
     """
     lowest = torch.inf
     best = state
     for _ in range(steps):
-        pull, cost = _full_gradient(predictions, obs.points.shape[2], state, noise, progress)
+        pull, cost = _full_gradient(
+            predictions, obs.points.shape[2], state, noise, workers, progress
+        )
         if cost > lowest:
             break
         lowest, best = cost, state
@@ -167,20 +172,29 @@ def refine_on_all(
 
 
 def _full_gradient(
-    predictions: PairPredictions, samples: int, state: State, noise: Noise, progress: bool
+    predictions: PairPredictions,
+    samples: int,
+    state: State,
+    noise: Noise,
+    workers: Executor,
+    progress: bool,
 ) -> tuple[tuple[Tensor, Tensor], float]:
     """Gradients over all pixels and their cost, every image counting as `samples` pixels."""
     pair_count, image_count = len(state.pair_scales), len(state.focals)
+
+    def share(obs: Observations) -> tuple[Tensor, Tensor, float]:
+        res = compute_residuals(obs, state, measure(obs, noise))
+        return *gradient(linearise(obs, state, res), pair_count, image_count), res.cost
+
     pairs = torch.zeros(pair_count, 7, dtype=torch.float64)
     images = torch.zeros(image_count, 9, dtype=torch.float64)
     cost = 0.0
     for n in image_bar(image_count, "aligning", progress):
         everything = image_observations(predictions, n)
-        share = samples / everything.points.shape[2]
-        for obs in everything.blocks(BLOCK):
-            res = compute_residuals(obs, state, measure(obs, noise))
-            part = gradient(linearise(obs, state, res), pair_count, image_count)
-            pairs += share * part[0]
-            images += share * part[1]
-            cost += share * res.cost
+        part = samples / everything.points.shape[2]
+        # Summed in the blocks' order, whichever is done first.
+        for of_pairs, of_images, of_cost in workers.map(share, everything.blocks()):
+            pairs += part * of_pairs
+            images += part * of_images
+            cost += part * of_cost
     return (pairs, images), cost

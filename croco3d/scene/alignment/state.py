@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..predictions import PairPredictions
 
-BLOCK = 8192  # pixels that all predictions of an image keep in the cache at a time
+BLOCK = 50_000  # points of an image's predictions that are worked on together, within the cache
 
 
 @dataclass
@@ -104,8 +104,9 @@ class Observations:
         """Values `(S, ...)` of each observation's slot, `(K, ...)` or what broadcasts to it."""
         return values if len(values) == 1 else values[self.slots]
 
-    def blocks(self, size: int) -> Iterator["Observations"]:
-        """Views of at most `size` pixels each; small ones stay in the processor's cache."""
+    def blocks(self) -> Iterator["Observations"]:
+        """Views of `BLOCK` points each; they are worked on in the processor's cache."""
+        size = max(1, BLOCK // len(self.points))
         for at in range(0, self.points.shape[2], size):
             chosen = slice(at, at + size)
             yield replace(
