@@ -116,6 +116,9 @@ def reconstruct(
 ) -> None:
     """Photographs of one scene in, coloured points and cameras out."""
     _check_outputs((output, SUFFIXES), (preview, (".png",)), (gaussians, (".ply",)))
+    for folder in (colmap, nerfstudio):
+        if folder is not None and folder.is_file():
+            raise typer.BadParameter(f"{folder} is a file; name a folder.")
     from ..scene import KnownCamera
     from ..scene import reconstruct as run
 

@@ -42,6 +42,11 @@ class Photographs:
         return [image.name for image in self.found]
 
     @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of the photographs."""
+        return [(int(width), int(height)) for height, width in self.inputs["original_sizes"]]
+
+    @property
     def timestamps(self) -> list[float] | None:
         """Seconds from the start of the one video that all are frames of, None for others."""
         videos = {split_origin(image.origin or "")[0] for image in self.found}
@@ -94,19 +99,19 @@ class Photographs:
 
 
 def check_found(found: Sequence[NamedImage], skip_bad: bool) -> None:
-    """Say that there are too few photographs, or a file is missing, before weights are loaded.
+    """Say that a file is missing, or that there are too few photographs, before weights are loaded.
 
     Raises:
-        ValueError: For fewer than two.
         ImageError: For a file that is not there, unless bad ones are to be left out.
+        ValueError: For fewer than two.
     """
+    for image in [] if skip_bad else found:
+        if image.path is not None and not Path(image.path).is_file():
+            raise ImageError(f"{image.path} does not exist.")
     if len(found) < 2:
         raise ValueError(
             f"A reconstruction needs at least two photographs of the same scene, got {len(found)}."
         )
-    for image in [] if skip_bad else found:
-        if image.path is not None and not Path(image.path).is_file():
-            raise ImageError(f"{image.path} does not exist.")
 
 
 def read_photographs(found: list[NamedImage], processor: Any, skip_bad: bool) -> Photographs:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..images import ImageSource, find_images
-from .alignment import align
+from .alignment import align, check_request
 from .encoded import EncodedImages
 from .loading import DEFAULT_MODEL, LoadedModel, load_model
 from .pairs import Pair, check_connected, make_pairs
@@ -86,6 +86,10 @@ def reconstruct(
     loaded = _loaded(model, device=device, dtype=dtype, image_size=image_size)
     clock.stop("load")
     photographs = read_photographs(found, loaded.processor, skip_bad)
+    # Two images need no optimisation, whatever the network says of them.
+    method = "pair" if method is None and len(photographs.found) == 2 else method
+    cameras, known_distance = photographs.cameras(cameras), photographs.distance(known_distance)
+    check_request(photographs.sizes, photographs.names, method, cameras, known_distance)
     clock.stop("read")
     with _inference(loaded, optimize):
         encoded = EncodedImages(loaded.network, photographs.pixels, batch_size, loaded.autocast)
@@ -104,12 +108,11 @@ def reconstruct(
     clock.stop("predict")
     scene = align(
         predictions,
-        # Two images need no optimisation, whatever the network says of them.
-        method="pair" if method is None and len(photographs.found) == 2 else method,
-        cameras=photographs.cameras(cameras),
+        method=method,
+        cameras=cameras,
         seed=seed,
         shared_focal=shared_focal,
-        known_distance=photographs.distance(known_distance),
+        known_distance=known_distance,
         min_confidence=min_pair_confidence,
         progress=bool(progress),
     )

@@ -141,8 +141,9 @@ def test_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="Two known poses"):
         align(given, cameras=two, known_distance=(0, 2, 1.0))
     for distance, message in [
-        ((0, 0, 1.0), "two different"), ((0, 1, -1.0), "positive"), ((0, 7, 1.0), "names images"),
-        (((0, 900, 3), (1, 3, 3), 1.0), "not seen"),
+        ((0, 0, 1.0), "two different"), ((0, 1, -1.0), "positive"), ((0, 7, 1.0), "names image 7"),
+        (((0, 900, 3), (1, 3, 3), 1.0), r"pixel \(900, 3\) of image 0"),
+            ((0, (1, 3, 3), 1.0), "two images or two pixels"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             align(given, known_distance=distance)

@@ -211,6 +211,22 @@ def test_too_few_and_missing_photographs(pair_room, tmp_path):
         reconstruct(pair_room.photographs[:1], model=model)
     with pytest.raises(ImageError, match=r"nowhere\.jpg does not exist"):
         reconstruct([pair_room.photographs[0], tmp_path / "nowhere.jpg"], model="not loaded")
+    with pytest.raises(ImageError, match="nowhere does not exist"):
+        reconstruct(tmp_path / "nowhere", model="not loaded")
+    assert not model.encoded
+
+
+def test_what_does_not_fit_is_refused_before_the_work(pair_room):
+    model = ExactModel(pair_room)
+    halved = KnownCamera(focal=150.0, size=(160, 120))
+    for wrong, message in [
+        ({"cameras": halved}, "image_000 are for 160 x 120 pixels.*320 x 240"),
+        ({"known_distance": (0, 2, 1.0)}, "image 2; they are numbered 0 to 1"),
+        ({"known_distance": ((0, 319, 0), (1, 320, 0), 1.0)}, r"pixel \(320, 0\) of image 1"),
+        ({"method": "best"}, "Unknown method 'best'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            reconstruct(pair_room.photographs, model=model, **wrong)
     assert not model.encoded
 
 

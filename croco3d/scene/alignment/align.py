@@ -1,7 +1,6 @@
 """From predictions of pairs to one scene."""
 
 import logging
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..camera import Camera
-from ..known import KnownCamera, known_cameras
+from ..known import known_cameras
 from ..pairs import check_connected
 from ..predictions import PairPredictions
 from ..scene import Scene
@@ -19,6 +18,7 @@ from .averaging import Frames, average_frames, tree_frames
 from .dense import DenseMaps, maps_from_depth, solve_depths
 from .presets import Presets, place_at_known, read_presets, settle_frame
 from .refine import image_bar, refine_on_all, refine_on_samples
+from .request import Known, Place, between_cameras, check_request
 from .residuals import Noise, compute_residuals, measure, robust_sigmas
 from .shapes import FOCAL_RANGE, Edges, Shapes, measure_edges, merge_shapes
 from .state import Observations, State, image_observations, sample_observations
@@ -26,8 +26,6 @@ from .workers import block_workers
 
 logger = logging.getLogger(__name__)
 
-Place = int | tuple[int, float, float]
-METHODS = (None, "adam", "pair")
 # Pixels of an image, for many and for few pairs. The last steps see all pixels, so that more
 # samples gained no accuracy in simulated rooms, however noisy; with fewer the steps grow in number.
 SAMPLES = (192, 768)
@@ -39,7 +37,7 @@ FIRST_SIGMA = 0.02
 def align(
     predictions: PairPredictions,
     method: str | None = None,
-    cameras: KnownCamera | Mapping[int, Any] | Sequence[Any] | None = None,
+    cameras: Known = None,
     seed: int = 0,
     shared_focal: bool = False,
     known_distance: tuple[Place, Place, float] | None = None,
@@ -79,10 +77,11 @@ def align(
         ValueError: For fewer than two images, images without a confident pair, pairs that leave
             the images in several groups, or known numbers that contradict each other.
     """
-    _check_method(method, predictions.image_count)
-    known = known_cameras(cameras, predictions.image_count)
-    presets = read_presets(predictions, known, shared_focal)
-    distance = _check_distance(known_distance, presets)
+    presets = read_presets(
+        predictions, known_cameras(cameras, predictions.image_count), shared_focal
+    )
+    check_request(presets.sizes, predictions.names or [], method, presets.cameras, known_distance)
+    distance = between_cameras(known_distance)
     given = predictions
     with block_workers() as workers:
         predictions, obs = _sample_confident(predictions, min_confidence, seed)
@@ -104,16 +103,6 @@ def align(
     if known_distance is not None and distance is None:
         scene = _rescale_by_pixels(scene, known_distance, presets)
     return replace(scene, metric=known_distance is not None or len(presets.posed) > 1)
-
-
-def _check_method(method: str | None, count: int) -> None:
-    if method not in METHODS:
-        raise ValueError(f"Unknown method {method!r}. Choose None, 'adam' or 'pair'.")
-    if count < 2 or (method == "pair" and count != 2):
-        raise ValueError(
-            f"Method {method!r} got {count} images; 'pair' needs exactly two, the others at least "
-            "two."
-        )
 
 
 def _sample_confident(
@@ -279,29 +268,6 @@ def _assemble(
         pixel_to_original=[matrix.float() for matrix in presets.to_original],
         paths=list(paths) if paths is not None else [],
     )
-
-
-def _check_distance(
-    known: tuple[Place, Place, float] | None, presets: Presets
-) -> tuple[int, int, float] | None:
-    """The known distance if it is one between cameras; None for pixels, or none."""
-    if known is None:
-        return None
-    first, second, metres = known
-    if not 0 < metres < float("inf"):
-        raise ValueError(f"A known distance is positive, got {metres}.")
-    if len(presets.posed) > 1:
-        raise ValueError(
-            "Two known poses set the scale already; leave known_distance out, or the poses."
-        )
-    images = [end[0] if isinstance(end, tuple) else end for end in (first, second)]
-    if any(not 0 <= n < len(presets.cameras) for n in images):
-        raise ValueError(f"known_distance names images {images} of {len(presets.cameras)}.")
-    if isinstance(first, tuple) or isinstance(second, tuple):
-        return None
-    if first == second:
-        raise ValueError(f"known_distance needs two different images, got {first} twice.")
-    return first, second, metres
 
 
 def _rescale_by_pixels(scene: Scene, known: Any, presets: Presets) -> Scene:

@@ -91,7 +91,7 @@ class Presets:
 def read_presets(
     predictions: PairPredictions, cameras: list[KnownCamera], shared_focal: bool
 ) -> Presets:
-    """Check what is known against the photographs and express it in pixels of the maps."""
+    """Express what is known in pixels of the maps."""
     count = predictions.image_count
     maps = predictions.sizes or []
     sizes = [(w, h) for h, w in maps]
@@ -108,7 +108,6 @@ def read_presets(
     aspects = scale[:, 0] / scale[:, 1]
     centres = torch.tensor([[w / 2, h / 2] for h, w in maps], dtype=torch.float64)
     for n, camera in enumerate(cameras):
-        camera.check_size(sizes[n], (predictions.names or [])[n])
         if camera.focal is not None:
             fx, fy = camera.focals
             focals[n] = fx / scale[n, 0]
