@@ -1,4 +1,4 @@
-"""Colour jitter and zoom, decided by a given random generator."""
+"""Colour jitter, zoom and mirroring, decided by a given random generator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Augment:
         saturation: The same.
         hue: Shifts are drawn from [-h, h], in turns of the colour circle.
         zoom: Windows are narrowed by a factor drawn from [1, zoom].
+        mirror: Share of the pairs whose scene is mirrored, both views together.
     """
 
     brightness: float = 0.5
@@ -27,11 +28,14 @@ class Augment:
     saturation: float = 0.5
     hue: float = 0.1
     zoom: float = 1.0
+    mirror: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
+        if not 0 <= self.mirror <= 1:
+            raise ValueError(f"mirror={self.mirror} is a share and must lie between 0 and 1.")
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"hue={self.hue} must lie between 0 and 0.5 of a turn.")
         if self.zoom < 1:
@@ -42,6 +46,10 @@ class Augment:
     def draw_zoom(self, rng: np.random.Generator) -> float:
         """Draw by how much to narrow a window."""
         return float(rng.uniform(1.0, self.zoom))
+
+    def draw_mirror(self, rng: np.random.Generator) -> bool:
+        """Draw whether to mirror a pair."""
+        return self.mirror > 0 and float(rng.random()) < self.mirror
 
     def jitter(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Change the colours of a `(3, H, W)` uint8 image."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from .augment import Augment, normalize
 from .draws import FileDataset, Resolution, Sample
-from .frames import Frame, PairSource
+from .frames import PairSource
 from .loading import LoadedFrame, load_frame
 from .windows import Window, largest_window
 
@@ -32,7 +32,7 @@ class PairDataset(FileDataset):
     Args:
         source: The frames and pairs, from a reader.
         resolution: One side or `(width, height)`, or several to choose from by draw.
-        augment: Colour jitter and zoom; None for none (validation).
+        augment: Colour jitter, zoom and mirroring; None for none (validation).
         crop: "center" crops around the principal point, which comes to lie at the centre
             ((W - 1) / 2, (H - 1) / 2); "keep" takes the largest window and keeps an off-centre
             principal point exact.
@@ -79,13 +79,17 @@ class PairDataset(FileDataset):
     def load(self, index: int, resolution: Resolution, rng: np.random.Generator) -> Sample:
         """Read one pair."""
         sample: Sample = {"dataset": self.source.name}
+        mirror = self.augment is not None and self.augment.draw_mirror(rng)
         for number, frame in enumerate(self.source.pair(index), start=1):
-            for key, value in self._view(frame, resolution, rng).items():
+            loaded = load_frame(frame)
+            view = self._view(loaded.mirrored() if mirror else loaded, resolution, rng)
+            for key, value in view.items():
                 sample[f"{key}{number}"] = value
         return sample
 
-    def _view(self, frame: Frame, resolution: Resolution, rng: np.random.Generator) -> Sample:
-        loaded = load_frame(frame)
+    def _view(
+        self, loaded: LoadedFrame, resolution: Resolution, rng: np.random.Generator
+    ) -> Sample:
         upright = loaded.size[1] > loaded.size[0] and resolution[0] > resolution[1]
         turned = upright and self.portrait != "crop"
         out_size = (resolution[1], resolution[0]) if turned else resolution
@@ -97,7 +101,7 @@ class PairDataset(FileDataset):
         view = geometry_of_window(loaded, window)
         if view["valid"].sum() < self.min_valid:
             raise ValueError(
-                f"{frame.name} has {view['valid'].sum()} valid depth pixels at {out_size[0]}x"
+                f"{loaded.name} has {view['valid'].sum()} valid depth pixels at {out_size[0]}x"
                 f"{out_size[1]}, fewer than min_valid={self.min_valid}"
             )
         sample: Sample = {key: torch.from_numpy(value) for key, value in view.items()}
@@ -105,7 +109,7 @@ class PairDataset(FileDataset):
         if turned and self.portrait == "transpose":
             sample = _transpose(sample)
         sample["true_shape"] = torch.tensor([out_size[1], out_size[0]])
-        sample["name"] = frame.name
+        sample["name"] = loaded.name
         return sample
 
     def _window(

@@ -61,7 +61,7 @@ def make_dataset(
     Args:
         specs: What to read; see the module.
         resolution: One side or `(width, height)`, or several.
-        augment: Colour jitter and zoom, as an `Augment` or its fields; None for none.
+        augment: Colour jitter, zoom and mirroring, as an `Augment` or its fields; None for none.
         seed: What, with epoch and index, decides a sample.
 
     Raises:

@@ -30,7 +30,7 @@ class ImagePairFolder(FileDataset):
         resolution: One side or `(width, height)`, or several to choose from by draw.
         pairs: The text file; None to look for names.
         name: What the data set is called; the folder's name by default.
-        augment: Colour jitter and zoom; None for none.
+        augment: Colour jitter, zoom and mirroring; None for none.
         seed: What, with epoch and index, decides a sample.
         max_unreadable: How many different pairs may be unreadable before an error names them.
     """
@@ -58,8 +58,10 @@ class ImagePairFolder(FileDataset):
     def load(self, index: int, resolution: Resolution, rng: np.random.Generator) -> Sample:
         """Read one pair."""
         sample: Sample = {"dataset": self.name}
+        mirror = self.augment is not None and self.augment.draw_mirror(rng)
         for number, path in enumerate(self.pairs[index], start=1):
-            sample[f"pixel_values{number}"] = self._pixels(self.root / path, resolution, rng)
+            pixels = self._pixels(self.root / path, resolution, rng)
+            sample[f"pixel_values{number}"] = pixels.flip(-1) if mirror else pixels
             sample[f"name{number}"] = path
         return sample
 

@@ -1,6 +1,6 @@
 """Opening what frames name: colours, depth, masks; checking cameras; undoing lens distortion."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -40,6 +40,20 @@ class LoadedFrame:
     def size(self) -> tuple[int, int]:
         """(width, height) of the image."""
         return self.image.shape[1], self.image.shape[0]
+
+    def mirrored(self) -> "LoadedFrame":
+        """What this camera's mirror image sees of the scene mirrored in the world's x."""
+        flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+        intrinsics = self.intrinsics.copy()
+        intrinsics[0, 1] *= -1
+        intrinsics[0, 2] = self.size[0] - 1 - intrinsics[0, 2]
+        return replace(
+            self,
+            image=np.ascontiguousarray(self.image[:, ::-1]),
+            depth=np.ascontiguousarray(self.depth[:, ::-1]),
+            intrinsics=intrinsics,
+            cam2world=flip @ self.cam2world @ flip,
+        )
 
 
 def load_frame(frame: Frame) -> LoadedFrame:

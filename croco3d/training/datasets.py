@@ -36,7 +36,7 @@ class DataOptions:
             folder with narrower ranges.
         validation: data sets to measure on; empty for no validation.
         resolution: side, (width, height), or several of them, one drawn for each batch.
-        augment: colour jitter and zoom of training images; `None` for none.
+        augment: colour jitter, zoom and mirroring of training images; `None` for none.
         batch_size: pairs a process reads for each forward pass. Symmetrised batches hold twice as
             many, but encode each image once.
         workers: loader processes on each process of the run; results do not depend on it.

@@ -327,6 +327,10 @@ def test_image_pairs_by_name_and_by_list(tmp_path):
     listed = ImagePairFolder(tmp_path, 24, pairs=tmp_path / "pairs.txt", augment=Augment())
     assert listed.pairs == [("b/8_1.png", "a/0_1.png"), ("a/0_1.png", "b/7_1.png")]
     assert torch.equal(listed[0]["pixel_values1"], listed[0]["pixel_values1"])
+    whole = ImagePairFolder(tmp_path, (24, 18))[1]
+    mirrored = ImagePairFolder(tmp_path, (24, 18), augment=Augment(0, 0, 0, 0, mirror=1.0))[1]
+    assert torch.equal(mirrored["pixel_values1"], whole["pixel_values1"].flip(-1))
+    assert torch.equal(mirrored["pixel_values2"], whole["pixel_values2"].flip(-1))
     (tmp_path / "bad.txt").write_text("one two three\n")
     with pytest.raises(ValueError, match="line 1"):
         ImagePairFolder(tmp_path, 24, pairs=tmp_path / "bad.txt")

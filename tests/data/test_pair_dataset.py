@@ -6,7 +6,7 @@ import torch
 from plane_scene import camera, check_view, plane_depth, plane_source, pose, texture
 from torch.utils.data import default_collate
 
-from croco3d.data import Augment, Frame, PairDataset, PairSource
+from croco3d.data import Augment, Draw, Frame, PairDataset, PairSource
 
 
 @pytest.mark.parametrize("crop", ["center", "keep"])
@@ -21,6 +21,34 @@ def test_points_project_to_the_pixels_that_show_them(crop, resolution, portrait,
         # Nearest sampling: half a source pixel of the plane's slope, which is below 0.02 a pixel.
         assert check_view(sample, number, 0.02) < 4
         assert sample[f"valid{number}"].all()
+
+
+def test_a_mirrored_pair_is_the_pair_of_the_mirrored_scene():
+    augment = Augment(0, 0, 0, 0, zoom=1.3, mirror=1.0)
+    sample = PairDataset(plane_source(), (64, 48), augment, crop="keep")[0]
+    flip = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+    back = dict(sample)
+    for number in (1, 2):
+        assert torch.linalg.det(sample[f"cam2world{number}"]) > 0
+        for name, axis in (("pixel_values", 2), ("depth", 1), ("valid", 1), ("pointmap", 1)):
+            back[f"{name}{number}"] = sample[f"{name}{number}"].flip(axis)
+        back[f"pointmap{number}"] = back[f"pointmap{number}"] * flip.diagonal()[:3]
+        back[f"cam2world{number}"] = flip @ sample[f"cam2world{number}"] @ flip
+        intrinsics = sample[f"intrinsics{number}"].clone()
+        intrinsics[0, 2] = 63 - intrinsics[0, 2]
+        back[f"intrinsics{number}"] = intrinsics
+        assert check_view(back, number, 0.02) < 4
+
+
+def test_about_the_wanted_share_of_pairs_is_mirrored():
+    augment = Augment(0, 0, 0, 0, mirror=0.3)
+    dataset = PairDataset(plane_source(), (64, 48), augment)
+    plain = PairDataset(plane_source(), (64, 48))[0]["cam2world1"]
+    draws = [dataset[Draw(0, epoch=epoch)] for epoch in range(200)]
+    mirrored = [not torch.equal(sample["cam2world1"], plain) for sample in draws]
+    assert 35 < sum(mirrored) < 85
+    with pytest.raises(ValueError, match="mirror=2"):
+        Augment(mirror=2)
 
 
 @pytest.mark.parametrize("resolution", [(64, 48), 56])
