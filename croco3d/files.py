@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -25,6 +26,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: If `path` exists and is not a regular file.
+        OSError: For a full disk, naming `path`.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -32,8 +34,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target, target.suffix)
     try:
-        yield temporary
-        _flush_to_disk(temporary)
+        with _named(target):
+            yield temporary
+            _flush_to_disk(temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,6 +59,7 @@ def atomic_folder(path: str | os.PathLike[str], owned: Sequence[str] = ()) -> It
 
     Raises:
         ValueError: If `path` exists and is not a folder.
+        OSError: For a full disk, naming `path`.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_dir():
@@ -64,12 +68,25 @@ def atomic_folder(path: str | os.PathLike[str], owned: Sequence[str] = ()) -> It
     temporary, backup = _beside(target, ""), _beside(target, ".old")
     temporary.mkdir()
     try:
-        yield temporary
-        for file in _files_under(temporary):
-            _flush_to_disk(file)
+        with _named(target):
+            yield temporary
+            for file in _files_under(temporary):
+                _flush_to_disk(file)
         _move_in(temporary, target, backup, owned)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Say of a full disk what could not be written, which libraries leave out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = f"{os.strerror(error.errno)}; an earlier file is unchanged. Free some space"
+        raise OSError(error.errno, text, str(target)) from error
 
 
 def _beside(target: Path, suffix: str) -> Path:

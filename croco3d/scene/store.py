@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -96,7 +96,8 @@ class FolderStore:
     def write(self, pair: int, maps: dict[str, Tensor]) -> None:
         """Keep the maps of a pair."""
         with atomic_path(self._paths[pair]) as temporary:
-            save_file(pack(maps, self.dtype), temporary)
+            # Written by Python, which names a full disk as an OSError.
+            temporary.write_bytes(save(pack(maps, self.dtype)))
 
     def names(self, pair: int) -> set[str]:
         """Which maps a pair has."""

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -26,6 +27,14 @@ def test_interrupted_file_leaves_the_earlier_one(tmp_path, error):
         temporary.write_bytes(b"half")
         raise error
     assert target.read_bytes() == b"earlier" and names(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_folder])
+def test_a_full_disk_is_told_with_the_file(tmp_path, atomic):
+    target = tmp_path / "a"
+    with pytest.raises(OSError, match="earlier file is unchanged") as caught, atomic(target):
+        raise OSError(errno.ENOSPC, "No space left", "inner")
+    assert caught.value.filename == str(target) and not names(tmp_path)
 
 
 def test_special_files_are_not_replaced(tmp_path):

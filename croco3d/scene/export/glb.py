@@ -161,7 +161,7 @@ class _Document:
             if self.length:
                 file.write(struct.pack("<I4s", self.length, b"BIN\0"))
             for chunk in self.chunks:
-                chunk.tofile(file)
+                file.write(chunk.data)
 
 
 def scene_extent(points: NDArray, cameras: Sequence[Camera]) -> float:

@@ -52,8 +52,8 @@ def write_vertices(
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write("\n".join([*header, "end_header\n"]).encode("ascii"))
-        vertices.tofile(file)
+        file.write(vertices.data)
         if faces is not None:
             rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", (3,))])
             rows["count"], rows["corners"] = 3, faces
-            rows.tofile(file)
+            file.write(rows.data)
