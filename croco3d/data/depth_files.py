@@ -20,7 +20,7 @@ def load_depth(source: ArraySource) -> NDArray:
     """Open a depth map `(h, w)` in stored units.
 
     Raises:
-        ValueError: If the format is unknown or the file does not hold one map.
+        ValueError: If the format is unknown, or the file is damaged or does not hold one map.
     """
     if not isinstance(source, str | Path):
         depth = np.asarray(source() if callable(source) else source)
@@ -32,7 +32,19 @@ def load_depth(source: ArraySource) -> NDArray:
         raise ValueError(f"{path}: depth in {path.suffix!r} is not known; known are {known}.")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
-    return _one_map(reader(path), str(path))
+    return _one_map(_decoded(reader, path), str(path))
+
+
+def _decoded(reader: Callable[[Path], NDArray], path: Path) -> NDArray:
+    """Name the file where a decoder fails: each has its own errors, few of which say which file."""
+    try:
+        return reader(path)
+    except ImportError:
+        raise
+    except Exception as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path} is damaged or no depth map: {error}") from error
 
 
 def _one_map(depth: NDArray, name: str) -> NDArray:

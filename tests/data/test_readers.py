@@ -616,6 +616,8 @@ def test_errors_name_what_is_missing_and_near_matches(tmp_path):
 
 
 def test_damaged_files_say_which_they_are(tmp_path):
+    from croco3d.data.depth_files import load_depth
+
     write_nerfstudio(tmp_path, plane_views())
     frames = make_source({"reader": "nerfstudio", "root": tmp_path}).frames
     (tmp_path / "depth/view0.png").write_bytes(b"")
@@ -624,10 +626,16 @@ def test_damaged_files_say_which_they_are(tmp_path):
     for frame, name in zip(frames, ("view0", "view1", "view2"), strict=True):
         with pytest.raises((ValueError, OSError, SyntaxError), match=name):
             load_frame(frame)
+    write_nerfstudio(tmp_path, plane_views())
+    (tmp_path / "depth/view0.png").write_bytes((tmp_path / "depth/view0.png").read_bytes()[:300])
+    with pytest.raises(ValueError, match="depth/view0.png is damaged"):
+        load_frame(frames[0])
+    np.save(tmp_path / "cut.npy", np.ones((4, 5), np.float32))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-4])
+    with pytest.raises(ValueError, match="cut.npy is damaged"):
+        load_depth(tmp_path / "cut.npy")
     write_pfm(tmp_path / "cut.pfm", np.ones((4, 5), np.float32))
     (tmp_path / "cut.pfm").write_bytes((tmp_path / "cut.pfm").read_bytes()[:-4])
-    from croco3d.data.depth_files import load_depth
-
     with pytest.raises(ValueError, match="cut.pfm is cut short"):
         load_depth(tmp_path / "cut.pfm")
     with pytest.raises(ValueError, match="not known"):
