@@ -69,10 +69,11 @@ class SkippedSteps:
 
     def _save(self, run: "Run", batch: Batch, reason: str, culprits: list[str]) -> None:
         logger.warning("skipping step %d: %s, samples: %s", run.step, reason, "; ".join(culprits))
-        saved = list(self.folder.glob("*.pt"))
-        if len(saved) >= _FILES:
+        if len(list(self.folder.glob("*.pt"))) >= _FILES:
             return
-        name = f"step-{run.step:08d}-process-{run.accelerator.process_index}.pt"
+        stem = f"step-{run.step:08d}-process-{run.accelerator.process_index}"
+        # A step accumulated from several batches has as many files.
+        name = f"{stem}-{len(list(self.folder.glob(f'{stem}-*.pt')))}.pt"
         with atomic_path(self.folder / name) as temporary:
             torch.save({"reason": reason, "samples": culprits, "batch": batch}, temporary)
 

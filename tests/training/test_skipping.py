@@ -50,6 +50,15 @@ def test_too_many_broken_steps_in_a_row_stop_the_run(tmp_path):
         train(config)
 
 
+def test_a_broken_gradient_saves_every_batch_of_its_accumulated_step(tmp_path):
+    config = run_of(tmp_path, gradient_only=True, runtime={"accumulate": 3})
+    run = setup(config)
+    batches = list(train_loader(config.data, run.accelerator, 0, 3, config.seed))
+    step(run, batches)
+    saved = [torch.load(path)["batch"]["name1"] for path in (tmp_path / "skipped").glob("*.pt")]
+    assert sorted(saved) == sorted(batch["name1"] for batch in batches)
+
+
 def test_a_broken_pass_spoils_its_whole_accumulated_step(tmp_path):
     config = run_of(tmp_path, runtime={"accumulate": 3})
     run = setup(config)
