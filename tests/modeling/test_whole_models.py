@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,28 @@ def test_attention_implementations_agree(implementation, tmp_path):
     with torch.no_grad():
         a, b = model(*pair()), other.eval()(*pair())
     assert_same(a.pointmap1, b.pointmap1)
+
+
+def backward(model: torch.nn.Module, autocast: bool) -> tuple[list, Counter]:
+    """Returns all gradients, and how often each layer was computed."""
+    calls = Counter()
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output = model(*pair())
+    (output.loss if "loss" in output else output.pointmap2.square().sum()).backward()
+    return [weight.grad for weight in model.parameters() if weight.grad is not None], calls
+
+
+@pytest.mark.parametrize("build", [dust3r, croco])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_training_computes_cheap_layers_again_and_has_equal_gradients(build, autocast):
+    expected, once = backward(build(), autocast)
+    found, calls = backward(build().train(), autocast)
+    again = {name.rpartition(".")[2] for name in calls - once}
+    assert again == {"act", "norm1", "norm2", "norm3", "norm_memory"}
+    assert len(found) == len(expected) and all(map(torch.equal, found, expected))
 
 
 def test_activation_checkpointing_changes_no_gradient():

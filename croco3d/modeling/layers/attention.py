@@ -119,9 +119,13 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Maps `(B, N, C)` to the same shape and, if asked for, `(B, heads, N, N)` attention."""
         qkv = self.qkv(x).unflatten(-1, (3 * self.num_heads, -1)).transpose(1, 2)
-        query, key, value = qkv.chunk(3, dim=1)
+        both, value = qkv.split((2 * self.num_heads, self.num_heads), dim=1)
         if rotary is not None:
-            query, key = self.turn(query, rotary), self.turn(key, rotary)
+            both = self.turn(both, rotary)
+            if torch.is_grad_enabled():
+                # A copy, so that it does not keep queries and keys as they were before the turn.
+                value = value.contiguous()
+        query, key = both.chunk(2, dim=1)
         mixed, attention = attend(self, self.config, query, key, value, output_attentions)
         return self.proj(mixed), attention
 

@@ -1,14 +1,33 @@
 """Transformer blocks of the encoder and of the decoders."""
 
-from timm.layers import DropPath, Mlp
+import timm.layers
+from timm.layers import DropPath
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import CrossAttention, SelfAttention, Tables
+from .recomputing import recomputing
 
 # Gain of the initial weights of a branch's last layer.
 BRANCH_GAIN = 0.1
+
+
+class Mlp(timm.layers.Mlp):
+    """timm's MLP without dropout, which can be trained in less memory.
+
+    Args:
+        dim: channels in and out.
+        width: channels between.
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(dim, width)
+
+    def forward(self, x: Tensor, recompute: bool = False) -> Tensor:
+        """Maps `(B, N, C)` to the same shape; see `recomputing` for `recompute`."""
+        with recomputing((self.act, self.fc1(x)), enabled=recompute) as (active,):
+            return self.fc2(active)
 
 
 class EncoderBlock(GradientCheckpointingLayer):
@@ -44,9 +63,12 @@ class EncoderBlock(GradientCheckpointingLayer):
         self, x: Tensor, rotary: Tables | None = None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Maps tokens `(B, N, C)` to the same shape, with the attention if asked for."""
-        mixed, attention = self.attention(self.norm1(x), rotary, output_attentions)
+        recompute = _recomputes(self)
+        with recomputing((self.norm1, x), enabled=recompute) as (normed,):
+            mixed, attention = self.attention(normed, rotary, output_attentions)
         x = x + self.drop_path(mixed)
-        return x + self.drop_path(self.mlp(self.norm2(x))), attention
+        with recomputing((self.norm2, x), enabled=recompute) as (normed,):
+            return x + self.drop_path(self.mlp(normed, recompute)), attention
 
 
 class CrossBlock(GradientCheckpointingLayer):
@@ -84,13 +106,22 @@ class CrossBlock(GradientCheckpointingLayer):
         output_attentions: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Maps `(B, N, C)`, reading `(B, M, C)`; returns `(B, heads, N, M)` attention if asked."""
-        x = x + self.attention(self.norm1(x), rotary)[0]
-        memory = self.norm_memory(memory)
-        mixed, attention = self.cross_attention(
-            self.norm2(x), memory, rotary, rotary_memory, output_attentions
-        )
+        recompute = _recomputes(self)
+        with recomputing((self.norm1, x), enabled=recompute) as (normed,):
+            x = x + self.attention(normed, rotary)[0]
+        both = ((self.norm2, x), (self.norm_memory, memory))
+        with recomputing(*both, enabled=recompute) as (normed, normed_memory):
+            mixed, attention = self.cross_attention(
+                normed, normed_memory, rotary, rotary_memory, output_attentions
+            )
         x = x + mixed
-        return x + self.mlp(self.norm3(x)), attention
+        with recomputing((self.norm3, x), enabled=recompute) as (normed,):
+            return x + self.mlp(normed, recompute), attention
+
+
+def _recomputes(block: GradientCheckpointingLayer) -> bool:
+    # A checkpointed block keeps its input alone, and computes everything again.
+    return block.training and not block.gradient_checkpointing
 
 
 def _start_quiet(*last_layers: nn.Module) -> None:

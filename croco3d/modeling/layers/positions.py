@@ -44,7 +44,7 @@ def apply_rotary(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     cosine, sine = (table.to(x.dtype) for table in tables)
     row_a, row_b, column_a, column_b = x.chunk(4, dim=-1)
     turned = torch.cat((-row_b, row_a, -column_b, column_a), dim=-1)
-    return x * cosine + turned * sine
+    return torch.addcmul(x * cosine, turned, sine)
 
 
 class RotaryTurn(nn.Module):
