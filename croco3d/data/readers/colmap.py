@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..frames import Frame, PairSource
-from ..pairing import choose_pairs, load_pairs, pairs_by_shared_points
+from ..pairing import Pairs, choose_pairs, load_pairs, pairs_by_shared_points
 from ..registry import READERS
 from .colmap_model import ColmapCamera, ColmapImage, read_colmap
 from .common import first_existing, require
@@ -69,13 +72,31 @@ def colmap(
             f"{root}: none of {len(records)} images has a depth map in stereo/depth_maps or in "
             f"{' or '.join(str(folder.relative_to(root)) for folder in depth_folders)}."
         )
-    if pairs is not None:
-        chosen = load_pairs(pairs, frames)
-    elif any(len(seen) for seen in points):
-        chosen = pairs_by_shared_points(points, min_shared, max_shared)
-    else:
-        chosen = choose_pairs(frames, None, max_degrees=60.0, neighbours=10)
+    chosen = pairs_of_model(frames, points, pairs, min_shared, max_shared)
     return PairSource(name or root.resolve().name, frames, chosen)
+
+
+def pairs_of_model(
+    frames: list[Frame],
+    points: list[NDArray[np.int64]],
+    file: str | Path | None,
+    min_shared: float,
+    max_shared: float,
+) -> Pairs:
+    """Pair a model's frames as a file says, else by shared points, or by pose if it has none.
+
+    Args:
+        frames: Of the model.
+        points: The numbers of the reconstructed points that each frame sees.
+        file: Written by `croco3d data pair`, or None.
+        min_shared: Shared points over those of the image with fewer, at least.
+        max_shared: The same, at most.
+    """
+    if file is not None:
+        return load_pairs(file, frames)
+    if any(len(seen) for seen in points):
+        return pairs_by_shared_points(points, min_shared, max_shared)
+    return choose_pairs(frames, None, max_degrees=60.0, neighbours=10)
 
 
 def colmap_frame(

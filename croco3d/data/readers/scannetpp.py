@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..frames import PairSource
-from ..pairing import choose_pairs, load_pairs, pairs_by_shared_points
+from ..frames import Frame, PairSource
 from ..registry import READERS
-from .colmap import colmap_frame
+from .colmap import colmap_frame, pairs_of_model
 from .colmap_model import read_colmap
 from .common import Scene, entry_of, join_scenes, require, subfolders
 
@@ -65,30 +65,35 @@ def scannetpp(
         if scenes is None and not (base / depths).is_dir():
             return None
         require(base / depths, "depth rendered by ScanNet++'s toolkit")
-        cameras, records = read_colmap(base / "colmap")
-        frames, points = [], []
-        for record in records:
-            # Names may begin with a folder ("video/frame_000000.jpg").
-            file = Path(record.name).name
-            depth = (base / depths / file).with_suffix(".png")
-            mask = (base / mask_folder / file).with_suffix(".png")
-            if depth.is_file():
-                frame = colmap_frame(
-                    record,
-                    cameras[record.camera_id],
-                    base / images / file,
-                    depth,
-                    name=f"{folder.name}/{device}/{file}",
-                    mask=mask if masks and mask.is_file() else None,
-                )
-                frames.append(frame)
-                points.append(record.point_ids)
-        if pairs is not None:
-            return frames, load_pairs(base / pairs, frames)
-        if any(len(seen) for seen in points):
-            return frames, pairs_by_shared_points(points, min_shared, max_shared)
+        frames, points = _frames(base, images, depths, mask_folder if masks else None)
         if not frames:
             return [], np.zeros((0, 2), dtype=np.int64)
-        return frames, choose_pairs(frames, None, max_degrees=60.0, neighbours=10)
+        file = base / pairs if pairs is not None else None
+        return frames, pairs_of_model(frames, points, file, min_shared, max_shared)
 
     return join_scenes("scannetpp", folders, read)
+
+
+def _frames(
+    base: Path, images: str, depths: str, masks: str | None
+) -> tuple[list[Frame], list[NDArray[np.int64]]]:
+    """Give a device's frames with depth, and the reconstructed points that each sees."""
+    cameras, records = read_colmap(base / "colmap")
+    frames, points = [], []
+    for record in records:
+        # Names may begin with a folder ("video/frame_000000.jpg").
+        file = Path(record.name).name
+        depth = (base / depths / file).with_suffix(".png")
+        mask = (base / masks / file).with_suffix(".png") if masks else None
+        if depth.is_file():
+            frame = colmap_frame(
+                record,
+                cameras[record.camera_id],
+                base / images / file,
+                depth,
+                name=f"{base.parent.name}/{base.name}/{file}",
+                mask=mask if mask and mask.is_file() else None,
+            )
+            frames.append(frame)
+            points.append(record.point_ids)
+    return frames, points
