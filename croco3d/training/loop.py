@@ -49,6 +49,7 @@ class Run:
         optimizer: as accelerate prepared it.
         average: moving average of the weights, `None` without.
         skipped: watches over non-finite losses and gradients.
+        validation: batches to measure on, `None` without.
         baselines: metrics of trivial predictions, once measured.
         step: how many steps have been made.
         best: lowest value of the task's monitored metric so far.
@@ -129,9 +130,9 @@ def step(run: Run, batches: list[Batch]) -> dict[str, Tensor]:
     """Make one optimizer step from as many batches as forward passes are accumulated.
 
     Returns:
-        Figures to log: the loss and its parts, and the norm of the gradient; and how many pairs
-        were seen. A step is skipped on all processes if a loss or the gradient is not finite on
-        any; its figures are NaN.
+        Figures to log: the loss and its parts, the norm of the gradient and the learning rate. A
+        step is skipped on all processes if a loss or the gradient is not finite on any; its
+        gradient's norm is NaN or infinite then.
     """
     config, accelerator, task = run.config, run.accelerator, run.config.task
     seed_step(config.seed, run.step, accelerator.process_index)
