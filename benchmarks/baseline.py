@@ -20,7 +20,8 @@ ROTARY_BASE = 100.0
 def positions_of(images: Tensor, patch: int) -> Tensor:
     """Returns (row, column) of the patches, `(B, N, 2)`."""
     rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
-    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    row, column = (torch.arange(count, device=images.device) for count in (rows, columns))
+    grid = torch.cartesian_prod(row, column)
     return grid.expand(images.shape[0], -1, -1)
 
 
@@ -29,7 +30,7 @@ def turn(x: Tensor, positions: Tensor) -> Tensor:
     halves = []
     for axis, half in enumerate(x.chunk(2, dim=-1)):
         width = half.shape[-1]
-        frequencies = ROTARY_BASE ** (-torch.arange(0, width, 2) / width)
+        frequencies = ROTARY_BASE ** (-torch.arange(0, width, 2, device=x.device) / width)
         angles = positions[:, None, :, axis, None] * frequencies
         angles = torch.cat((angles, angles), dim=-1)
         a, b = half.chunk(2, dim=-1)
