@@ -67,13 +67,14 @@ def read_npz(path: str | os.PathLike[str]) -> Scene:
             arrays: dict[str, Any] = {key: archive[key] for key in archive.files}
     except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
         raise ValueError(
-            f"{os.fspath(path)} is not a scene saved by croco3d, or is damaged ({error})."
+            f"{os.fspath(path)} is not a scene that croco3d saved as .npz, or is damaged. Save or "
+            "copy it again; .glb and .ply files do not hold enough to be read back."
         ) from error
     try:
         return _from_arrays(arrays)
     except KeyError as error:
         raise ValueError(
-            f"{os.fspath(path)} is not a scene saved by croco3d: it has no array {error}."
+            f"{os.fspath(path)} is not a scene that croco3d saved as .npz: it has no array {error}."
         ) from error
 
 
