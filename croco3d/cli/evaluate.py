@@ -79,7 +79,7 @@ def evaluate(
         limit=limit,
         output=output,
         pictures=pictures,
-        name=Path(model).name,
+        name=_title(model),
         dtype=None if dtype == "float32" else getattr(torch, dtype),
     )
     typer.echo(json.dumps(report.summary) if as_json else report.markdown(), nl=as_json)
@@ -123,6 +123,13 @@ def read_specs(path: Path, reader: str | None, options: Sequence[str]) -> list[d
             "configuration with data.validation."
         )
     return [entry | extra for entry in entries]
+
+
+def _title(model: str) -> str:
+    """What the tables call a model: with its run where the folder is only `best` or `last`."""
+    path = Path(model)
+    run = path.parent.name
+    return f"{run}/{path.name}" if run and path.name in ("best", "last") else path.name
 
 
 def _resolution(text: str) -> int | tuple[int, int]:

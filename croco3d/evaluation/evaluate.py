@@ -175,6 +175,7 @@ def _draw_extremes(
     for kind, chosen in (("best", ranked[:count]), ("worst", ranked[::-1][:count])):
         for rank, (error, position) in enumerate(chosen, start=1):
             sample = dataset[indices[position]]
-            caption = f"{method.name}: error {error:.3f}  {' '.join(report.pairs[position])}"
+            names = " ".join(report.pairs[position])
+            caption = f"{kind} {rank} of {method.name}: error {error:.3f}  {names}"
             picture = draw_pair(method(sample), sample, caption)
             save_picture(picture, folder / f"{kind}_{rank}.png")

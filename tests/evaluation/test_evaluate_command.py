@@ -46,7 +46,7 @@ def capture(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    folder = tmp_path_factory.mktemp("runs") / "tiny" / "best"
     sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
     torch.manual_seed(0)
     config = Dust3rConfig(
@@ -72,7 +72,7 @@ def test_command_measures_a_saved_model_on_a_capture(capture, model, tmp_path):
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
     assert summary == json.loads((out / "report.json").read_text())["summary"]
-    untrained, classical = summary["tiny"], summary["SIFT + essential matrix"]
+    untrained, classical = summary["tiny/best"], summary["SIFT + essential matrix"]
     assert {"pointmap", "rra_5", "focal", "f_score"} <= untrained.keys()
     assert untrained["coverage"] == 1.0
     assert classical["rotation_median"] < 2.0
