@@ -148,6 +148,8 @@ def _convert(kind: Any, raw: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         return _convert_union(args, raw, where)
     if origin is typing.Literal:
+        if raw is False and "no" in args:
+            return "no"  # which YAML reads as a truth value
         if raw not in args:
             raise ValueError(f"{where} must be one of {list(args)}, not {raw!r}")
         return raw

@@ -71,6 +71,18 @@ def test_wrong_values_are_refused_by_name(raw, message):
         parse(**raw)
 
 
+def test_no_is_a_word_where_it_is_a_choice():
+    @dataclass(kw_only=True)
+    class Run:
+        precision: Literal["no", "bf16"] = "bf16"
+
+    assert options.parse(Run, {"precision": False}).precision == "no"
+    with pytest.raises(ValueError, match="not True"):
+        options.parse(Run, {"precision": True})
+    with pytest.raises(ValueError, match="not False"):
+        parse(colour=False)
+
+
 def test_a_name_stands_for_one_kind():
     with pytest.raises(ValueError, match="already a kind"):
 
