@@ -28,13 +28,11 @@ def recomputing(*steps: tuple[nn.Module, Tensor], enabled: bool = True) -> Itera
         yield results
         return
     # Nothing else can have these addresses while the results are held here.
-    known = {result.data_ptr(): step for result, step in zip(results, steps, strict=True)}
-    sizes = {result.numel() for result in results}
+    known = {(r.data_ptr(), r.numel()): step for r, step in zip(results, steps, strict=True)}
 
     def pack(kept: Tensor) -> Tensor | tuple[nn.Module, Tensor, torch.Size]:
-        if kept.data_ptr() in known and kept.numel() in sizes and kept.is_contiguous():
-            return (*known[kept.data_ptr()], kept.shape)
-        return kept.detach()
+        step = known.get((kept.data_ptr(), kept.numel()))
+        return kept.detach() if step is None or not kept.is_contiguous() else (*step, kept.shape)
 
     def unpack(packed: Tensor | tuple[nn.Module, Tensor, torch.Size]) -> Tensor:
         if isinstance(packed, Tensor):
