@@ -69,11 +69,12 @@ class SkippedSteps:
 
     def _save(self, run: "Run", batch: Batch, reason: str, culprits: list[str]) -> None:
         logger.warning("skipping step %d: %s, samples: %s", run.step, reason, "; ".join(culprits))
-        if len(list(self.folder.glob("*.pt"))) >= _FILES:
+        saved = [file.name for file in self.folder.glob("*.pt")]
+        if len(saved) >= _FILES:
             return
         stem = f"step-{run.step:08d}-process-{run.accelerator.process_index}"
         # A step accumulated from several batches has as many files.
-        name = f"{stem}-{len(list(self.folder.glob(f'{stem}-*.pt')))}.pt"
+        name = f"{stem}-{sum(other.startswith(f'{stem}-') for other in saved)}.pt"
         with atomic_path(self.folder / name) as temporary:
             torch.save({"reason": reason, "samples": culprits, "batch": batch}, temporary)
 
