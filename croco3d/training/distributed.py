@@ -38,6 +38,11 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             f"runtime.precision 'bf16_weights' keeps its own masters, which "
             f"{accelerator.distributed_type} cannot shard; use 'bf16'"
         )
+    if is_sharded(accelerator) and config.optimizer.name == "muon":
+        raise ValueError(
+            f"optimizer 'muon' needs whole matrices, of which {accelerator.distributed_type} gives "
+            "a process only parts; set optimizer.name=adamw"
+        )
     return accelerator
 
 

@@ -1,4 +1,4 @@
-"""Parameter groups, AdamW with float32 masters, learning-rate schedule, moving average."""
+"""Parameter groups, AdamW and Muon with float32 masters, learning-rate schedule, moving average."""
 
 import math
 import re
@@ -20,7 +20,9 @@ def parameter_groups(
 ) -> list[dict]:
     """Sort trainable parameters by weight decay and, on request, by encoder depth.
 
-    Vectors (norms and biases) and tokens (mask tokens, learned positions) are not decayed. With
+    Vectors (norms and biases) and tokens (mask tokens, learned positions) are not decayed. Weight
+    matrices of blocks are sorted out for Muon, by how many matrices lie stacked in each (three in
+    a fused query, key and value); everything else has 0 such `matrices`. With
     layer-wise decay, a parameter of encoder layer `i` out of `L` gets the learning-rate scale
     `layer_decay ** (L + 1 - i)`; the patch embedding counts as layer 0, and everything after the
     encoder has scale 1.
@@ -31,22 +33,24 @@ def parameter_groups(
         layer_decay: in (0, 1]; `None` leaves every scale at 1.
 
     Returns:
-        Groups with `params`, `weight_decay` and `lr_scale`, which `set_learning_rate` applies.
+        Groups with `params`, `weight_decay`, `matrices` and `lr_scale`, which `set_learning_rate`
+        applies.
 
     Raises:
         ValueError: if no parameter is trainable.
     """
     encoder = [name for name, _ in model.named_parameters() if _in_encoder(name)]
     depth = 1 + max((_block(name) for name in encoder), default=-1)
-    groups: dict[tuple[float, float], dict] = {}
+    groups: dict[tuple[float, float, int], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         decay = 0.0 if _undecayed(name, parameter) else weight_decay
         below = depth + 1 - _layer(name, depth)
         scale = 1.0 if layer_decay is None else layer_decay**below
-        empty = {"params": [], "weight_decay": decay, "lr_scale": scale}
-        groups.setdefault((decay, scale), empty)["params"].append(parameter)
+        matrices = _matrices(name, parameter)
+        empty = {"params": [], "weight_decay": decay, "lr_scale": scale, "matrices": matrices}
+        groups.setdefault((decay, scale, matrices), empty)["params"].append(parameter)
     if not groups:
         raise ValueError("every parameter is frozen: nothing to train; change `freeze`")
     return list(groups.values())
@@ -55,8 +59,10 @@ def parameter_groups(
 def make_optimizer(
     model: nn.Module, options: OptimizerOptions, precision: str
 ) -> torch.optim.Optimizer:
-    """Make AdamW over the trainable parameters; with masters for precision "bf16_weights"."""
+    """Make AdamW or Muon over trainable parameters; with masters for precision "bf16_weights"."""
     groups = parameter_groups(model, options.weight_decay, options.layer_decay)
+    if options.name == "muon":
+        return Muon(groups, options.learning_rate, options.betas)
     if precision == "bf16_weights":
         return MasterWeightAdamW(groups, options.learning_rate, options.betas)
     # One pass over weights and moments instead of a dozen; on CPUs too.
@@ -89,8 +95,8 @@ class MasterWeightAdamW(torch.optim.Optimizer):
     """AdamW for a model held in bfloat16: the true weights and moments are kept in float32.
 
     After each step the parameters are the rounded masters. On a CPU with bfloat16 products this is
-    faster than autocast, which casts the weights anew at every call. Float32 parameters among the
-    others are their own masters, up to a copy.
+    faster than autocast, which casts the weights anew at every call. Float32 parameters are their
+    own masters.
     """
 
     def __init__(
@@ -103,14 +109,11 @@ class MasterWeightAdamW(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "eps": eps}
         super().__init__(params, defaults)
-        for parameter in self._parameters():
-            master = parameter.detach().float().clone()
-            self.state[parameter] = {
-                "step": torch.zeros(()),
-                "master": master,
-                "exp_avg": torch.zeros_like(master),
-                "exp_avg_sq": torch.zeros_like(master),
-            }
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                exact = parameter.detach().float()
+                master = {} if parameter.dtype == torch.float32 else {"master": exact.clone()}
+                self.state[parameter] = master | self._moments(group, exact)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -133,8 +136,18 @@ class MasterWeightAdamW(torch.optim.Optimizer):
             self.state[parameter] = stored
 
     def masters(self) -> dict[torch.Tensor, torch.Tensor]:
-        """Map each parameter to its float32 master."""
-        return {p: self.state[p]["master"] for p in self._parameters()}
+        """Map each parameter that is rounded to its float32 master."""
+        rounded = (p for p in self._parameters() if "master" in self.state[p])
+        return {p: self.state[p]["master"] for p in rounded}
+
+    def _moments(self, group: dict, exact: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is kept from step to step for a parameter of a group, beside its master."""
+        del group
+        return {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(exact),
+            "exp_avg_sq": torch.zeros_like(exact),
+        }
 
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -143,9 +156,10 @@ class MasterWeightAdamW(torch.optim.Optimizer):
         for parameter in parameters:
             assert parameter.grad is not None
             state = self.state[parameter]
+            master = state.get("master", parameter)
             # One at a time, so that only one gradient is held in float32.
             adamw(
-                [state["master"]],
+                [master],
                 [parameter.grad.float()],
                 [state["exp_avg"]],
                 [state["exp_avg_sq"]],
@@ -160,11 +174,84 @@ class MasterWeightAdamW(torch.optim.Optimizer):
                 eps=group["eps"],
                 maximize=False,
             )
-            parameter.copy_(state["master"])
+            if master is not parameter:
+                parameter.copy_(master)
+
+
+class Muon(MasterWeightAdamW):
+    """Muon for the weight matrices of blocks, AdamW for everything else.
+
+    The momentum of a matrix is made nearly orthogonal before it is added, so that all directions
+    learn alike. The update has the size of AdamW's, so that one learning rate and weight decay
+    serve both; it bears a rate three to five times as high.
+
+    Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; sizes from Liu
+    et al., "Muon is scalable for LLM training", arXiv:2502.16982, equation 4.
+
+    Args:
+        params: groups of `parameter_groups`; those whose `matrices` is above 0 take Muon.
+        lr: learning rate of both.
+        betas: AdamW's.
+        weight_decay: of both, decoupled.
+        eps: AdamW's.
+    """
+
+    momentum = 0.95
+
+    def _moments(self, group: dict, exact: torch.Tensor) -> dict[str, torch.Tensor]:
+        if not group["matrices"]:
+            return super()._moments(group, exact)
+        return {"momentum": torch.zeros_like(exact)}
+
+    def _update(self, group: dict, parameters: list[torch.Tensor]) -> None:
+        if not group["matrices"]:
+            super()._update(group, parameters)
+            return
+        alike: dict[torch.Size, list[torch.Tensor]] = {}
+        for parameter in parameters:
+            alike.setdefault(parameter.shape, []).append(parameter)
+        for shape, matrices in alike.items():
+            ahead = torch.stack([self._look_ahead(p) for p in matrices])
+            rows, columns = shape[0] // group["matrices"], shape[1]
+            turned = orthogonalized(ahead.reshape(-1, rows, columns)).view_as(ahead)
+            rate = group["lr"]
+            size = 0.2 * max(rows, columns) ** 0.5
+            for parameter, update in zip(matrices, turned, strict=True):
+                master = self.state[parameter].get("master", parameter)
+                master.mul_(1 - rate * group["weight_decay"]).add_(update, alpha=-rate * size)
+                if master is not parameter:
+                    parameter.copy_(master)
+
+    def _look_ahead(self, parameter: torch.Tensor) -> torch.Tensor:
+        """Update the momentum and give Nesterov's look ahead of it."""
+        assert parameter.grad is not None
+        gradient, momentum = parameter.grad.float(), self.state[parameter]["momentum"]
+        momentum.lerp_(gradient, 1 - self.momentum)
+        return gradient.lerp(momentum, self.momentum)
+
+
+def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
+    """Bring all singular values of matrices near 1 (between about 0.7 and 1.2), in bfloat16.
+
+    Five steps of a Newton-Schulz iteration with Jordan et al.'s coefficients.
+
+    Args:
+        matrices: `(N, rows, columns)`.
+
+    Returns:
+        Matrices with about the same singular vectors, of the given type; zero stays zero.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = (x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-12)).bfloat16()
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (2.0315 * (gram @ gram) - 4.7750 * gram) @ x
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 def masters_of(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, torch.Tensor]:
-    """Map weights to their float32 masters; empty for an optimizer without."""
+    """Map weights that are rounded to their float32 masters; empty for an optimizer without."""
     return optimizer.masters() if isinstance(optimizer, MasterWeightAdamW) else {}
 
 
@@ -242,3 +329,10 @@ def _layer(name: str, depth: int) -> int:
 
 def _undecayed(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim <= 1 or name.endswith(("token", "absolute.table", "pos_embed"))
+
+
+def _matrices(name: str, parameter: torch.Tensor) -> int:
+    """How many matrices lie stacked in a weight of a block; 0 outside of blocks."""
+    if parameter.ndim != 2 or not _NUMBER.search(name) or "head" in name:
+        return 0
+    return 3 if ".qkv." in name else 1

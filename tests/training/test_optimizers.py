@@ -9,6 +9,8 @@ from croco3d.training.optimizers import (
     MasterWeightAdamW,
     MovingAverage,
     learning_rate,
+    make_optimizer,
+    orthogonalized,
     parameter_groups,
     set_learning_rate,
 )
@@ -117,6 +119,83 @@ def test_masters_survive_saving_in_float32():
         assert torch.equal(mine, other)
         assert torch.equal(optimizer.masters()[mine], twin_optimizer.masters()[other])
         assert optimizer.state[mine]["exp_avg_sq"].dtype == torch.float32
+
+
+def test_orthogonalized_keeps_directions_and_evens_out_sizes():
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((2, 24, 96), (2, 96, 24), (1, 32, 32)):
+        left, _, right = torch.linalg.svd(
+            torch.randn(shape, generator=generator), full_matrices=False
+        )
+        # The iteration is made for gradients, whose spectra span a few powers of ten.
+        sizes = torch.logspace(0, -2, left.shape[-1])
+        found = orthogonalized((left * sizes) @ right)
+        along = (left.mT @ found @ right.mT).diagonal(dim1=-2, dim2=-1)
+        assert along.min() > 0.6 and along.max() < 1.25, (along.min(), along.max())
+        across = found - (left * along[..., None, :]) @ right
+        assert across.abs().max() < 0.03
+    assert not orthogonalized(torch.zeros(1, 4, 8)).any()
+
+
+def muon_step(dtype=torch.float32):
+    torch.manual_seed(0)
+    model = Dust3rForStereo(Dust3rConfig(**tiny_model())).to(dtype)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    options = OptimizerOptions(name="muon", weight_decay=0.0)
+    precision = "no" if dtype == torch.float32 else "bf16_weights"
+    optimizer = make_optimizer(model, options, precision)
+    set_learning_rate(optimizer, 1e-2)
+    return model, before, optimizer
+
+
+def test_muon_moves_all_directions_of_matrices_of_blocks_alike_and_the_rest_as_adamw():
+    model, before, optimizer = muon_step()
+    twin = Dust3rForStereo(Dust3rConfig(**tiny_model()))
+    twin.load_state_dict(model.state_dict())
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        other.grad = mine.grad.clone()
+    torch.optim.AdamW(twin.parameters(), 1e-2, (0.9, 0.95), weight_decay=0.0).step()
+    optimizer.step()
+    kinds = set()
+    expected = dict(twin.named_parameters())
+    for name, parameter in model.named_parameters():
+        matrix = parameter.ndim == 2 and ".blocks" in name
+        kinds.add(matrix)
+        if not matrix:
+            torch.testing.assert_close(parameter, expected[name], rtol=1e-5, atol=1e-7)
+            continue
+        moved = (parameter - before[name]).detach()
+        for part in moved.chunk(3 if ".qkv." in name else 1):
+            sizes = torch.linalg.svdvals(part) / (1e-2 * 0.2 * max(part.shape) ** 0.5)
+            assert sizes.max() < 1.25, name
+            # A random square matrix has directions near zero that five steps do not bring up.
+            assert sizes.median() > 0.6, name
+    assert kinds == {True, False}
+
+
+def test_muon_keeps_masters_and_survives_saving():
+    model, _, optimizer = muon_step(torch.bfloat16)
+    twin, _, twin_optimizer = muon_step(torch.bfloat16)
+    optimizer.step()
+    twin.load_state_dict(model.state_dict())
+    twin_optimizer.load_state_dict(optimizer.state_dict())
+    for step in range(3):
+        for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.manual_seed(step)
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        optimizer.step()
+        twin_optimizer.step()
+    masters, twin_masters = optimizer.masters(), twin_optimizer.masters()
+    for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, other)
+        # Heads stay in float32 and are their own masters.
+        assert (mine in masters) == (mine.dtype == torch.bfloat16)
+        if mine in masters:
+            assert masters[mine].dtype == torch.float32
+            assert torch.equal(masters[mine], twin_masters[other])
 
 
 def test_average_follows_its_formula_and_can_be_applied():
