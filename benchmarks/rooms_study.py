@@ -1,4 +1,4 @@
-"""What CroCo, supervised attention and rays, decoders, heads and symmetry are worth, when small.
+"""What CroCo, supervised attention, decoders, heads, symmetry and Muon are worth, when small.
 
 Trains every variant of `configs/rooms/study` with the project's own commands, evaluates each on the
 near test set, and prints one JSON line a run; with `--figure`, also a plot of all runs. Runs whose
@@ -24,6 +24,7 @@ VARIANTS = {
     "shared": "one decoder for both views",
     "dpt": "DPT heads",
     "one_order": "each pair in one order",
+    "muon": "Muon in place of AdamW",
 }
 METRICS = ("pointmap", "abs_rel_median_scale", "rra_5", "rra_15", "rta_15", "rotation_median")
 

@@ -135,14 +135,18 @@ def geometry_of_window(loaded: LoadedFrame, window: Window) -> dict[str, NDArray
     sample = window.scatter_nearest if loaded.sparse_depth else window.sample_nearest
     depth = sample(loaded.depth, loaded.size)
     intrinsics = window.matrix() @ loaded.intrinsics
-    rows, columns = np.indices(depth.shape)
-    pixels = np.stack((columns, rows, np.ones_like(rows)), axis=-1)
-    points = depth[..., None] * (pixels @ np.linalg.inv(intrinsics).T)
-    points = points @ loaded.cam2world[:3, :3].T + loaded.cam2world[:3, 3]
+    # The ray of a pixel in the world: one column of the matrix for each of (column, row, 1). Planes
+    # of coordinates are filled first, since numpy is slow at triples.
+    rays = loaded.cam2world[:3, :3] @ np.linalg.inv(intrinsics)
+    across, down, ahead = (column[:, None, None] for column in rays.T)
+    columns, rows = np.arange(depth.shape[1]), np.arange(depth.shape[0])[:, None]
     valid = depth > 0
+    points = (columns * across + (rows * down + ahead)) * depth
+    points += loaded.cam2world[:3, 3, None, None]
+    points = np.where(valid, points, 0)
     return {
         "depth": depth.astype(np.float32),
-        "pointmap": np.where(valid[..., None], points, 0).astype(np.float32),
+        "pointmap": np.ascontiguousarray(points.transpose(1, 2, 0), dtype=np.float32),
         "valid": valid,
         "intrinsics": intrinsics.astype(np.float32),
         "cam2world": loaded.cam2world.astype(np.float32),
