@@ -22,7 +22,8 @@ VARIANTS = {
     "ray": "directions regressed as well",
     "from_croco": "a third of the compute on CroCo first",
     "shared": "one decoder for both views",
-    "dpt": "DPT heads",
+    "deeper": "decoders of three blocks",
+    "dpt": "decoders of three blocks, DPT heads",
     "one_order": "each pair in one order",
     "muon": "Muon in place of AdamW",
 }

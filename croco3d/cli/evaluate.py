@@ -55,6 +55,13 @@ def evaluate(
     pictures: Annotated[int, typer.Option(min=0, help="Best and worst pairs to draw.")] = 3,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    known_intrinsics: Annotated[
+        bool,
+        typer.Option(
+            "--known-intrinsics",
+            help="Measure the model also as one that is told the true focals, as SIFT is.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Measure a model and what it must beat on pairs with known geometry."""
@@ -81,6 +88,7 @@ def evaluate(
         pictures=pictures,
         name=_title(model),
         dtype=None if dtype == "float32" else getattr(torch, dtype),
+        known_intrinsics=known_intrinsics,
     )
     typer.echo(json.dumps(report.summary) if as_json else report.markdown(), nl=as_json)
     if output is not None:

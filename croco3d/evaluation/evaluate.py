@@ -52,6 +52,7 @@ def evaluate(
     name: str = "model",
     dtype: torch.dtype | None = None,
     progress: bool = True,
+    known_intrinsics: bool = False,
 ) -> EvaluationReport:
     """Measure a model on pairs with known geometry.
 
@@ -66,18 +67,24 @@ def evaluate(
         name: what the tables call the model.
         dtype: of autocast; `None` runs in the model's own precision.
         progress: show a progress bar on a terminal.
+        known_intrinsics: measure the model once more as one that is told the true focals, which
+            the classical baseline is in any case; see `ModelMethod`.
 
     Returns:
-        The report; `report.summary[name]` holds the model's numbers. Where the classical baseline
+        The report; `report.summary[name]` holds the model's numbers, with known intrinsics
+        `report.summary[f"{name}, known intrinsics"]`. Where the classical baseline
         is measured too, a further column holds the model's errors at its sparse pixels alone.
 
     Raises:
-        ValueError: unknown baseline, empty data set, or a limit that is not positive.
+        ValueError: unknown baseline, empty data set, a limit that is not positive, or known
+            intrinsics for something else than a stereo model.
     """
     indices = _chosen(len(dataset), limit)
     unknown = [baseline for baseline in baselines if baseline not in BASELINES]
     if unknown:
         raise ValueError(f"Unknown baselines {unknown}; choose from {list(BASELINES)}.")
+    if known_intrinsics and not isinstance(model, torch.nn.Module):
+        raise ValueError(f"known_intrinsics is for stereo models, not {type(model).__name__}.")
     bar = tqdm(
         total=len(indices), unit="pair", disable=not (progress and sys.stderr.isatty()), desc=name
     )
@@ -94,6 +101,8 @@ def evaluate(
     with bar, _evaluation_mode(model):
         if model is not None:
             methods.insert(0, _as_method(model, name, dtype))
+        if known_intrinsics:
+            methods.insert(1, ModelMethod(model, f"{name}, known intrinsics", dtype, True))
         bar.set_description(name)
         report = _measure_all(methods, read(), bar)
         if output is not None:

@@ -21,12 +21,22 @@ class ModelMethod:
         model: a stereo model, already on its device, in evaluation mode.
         name: what the tables call it.
         dtype: of autocast; `None` runs in the model's own precision.
+        known_intrinsics: stretch the points of each order in x and y so that the first view's have
+            its true focal. A model has to guess the field of view, and a wrong guess bends poses
+            too; classical methods are told it.
     """
 
-    def __init__(self, model: Any, name: str = "model", dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        name: str = "model",
+        dtype: torch.dtype | None = None,
+        known_intrinsics: bool = False,
+    ) -> None:
         self.name = name
         self._model = model
         self._dtype = dtype
+        self._known_intrinsics = known_intrinsics
 
     @torch.inference_mode()
     def __call__(self, sample: Sample) -> StereoEstimate:
@@ -41,6 +51,9 @@ class ModelMethod:
             for order in (forward, swapped)
             for points in (order.pointmap1, order.pointmap2)
         )
+        if self._known_intrinsics:
+            own1, seen2 = _stretched(own1, seen2, sample["intrinsics1"])
+            own2, seen1 = _stretched(own2, seen1, sample["intrinsics2"])
         confidence1, confidence2, swapped2, swapped1 = (
             None if values is None else _single(values)
             for order in (forward, swapped)
@@ -54,7 +67,7 @@ class ModelMethod:
             confidence1=confidence1,
             confidence2=confidence2,
             pose2=pose,
-            focal=_focal(own1, sample["intrinsics1"]),
+            focal=None if self._known_intrinsics else _focal(own1, sample["intrinsics1"]),
         )
 
     def _encode(self, sample: Sample, view: int, device: torch.device) -> Any:
@@ -80,3 +93,12 @@ def _focal(pointmap: Tensor, intrinsics: Tensor) -> float | None:
         pointmap, intrinsics = pointmap.transpose(0, 1), intrinsics[[1, 0, 2]]
     focal = float(estimate_focal(pointmap[None], intrinsics[None, :2, 2]))
     return focal if focal > 0 else None
+
+
+def _stretched(own: Tensor, seen: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """Both pointmaps of an order, stretched so that the own one has the true focal."""
+    # The rows of a transposed camera are exchanged, hence the norm.
+    true = float(torch.linalg.vector_norm(intrinsics[0, :2]))
+    sideways = (_focal(own, intrinsics) or true) / true
+    factors = own.new_tensor([sideways, sideways, 1.0])
+    return own * factors, seen * factors

@@ -149,6 +149,33 @@ def test_model_is_run_in_both_orders_with_each_image_encoded_once(dataset):
     assert errors["focal"] < 1e-3
 
 
+class WideEyedModel(TrueModel):
+    """Takes every field of view for wider than it is."""
+
+    def decode(self, features1, features2):
+        output = super().decode(features1, features2)
+        wider = torch.tensor([1.3, 1.3, 1.0])
+        return StereoOutput(
+            output.pointmap1 * wider,
+            output.pointmap2 * wider,
+            output.confidence1,
+            output.confidence2,
+        )
+
+
+def test_known_intrinsics_undo_a_wrong_field_of_view(dataset):
+    report = evaluate(
+        WideEyedModel(dataset), dataset, baselines=(), name="wide", known_intrinsics=True
+    )
+    plain, told = report.summary["wide"], report.summary["wide, known intrinsics"]
+    assert plain["focal"] == pytest.approx(1 - 1 / 1.3, abs=1e-3)
+    assert plain["pointmap"] > 0.05 and plain["rta_5"] < 1
+    assert told["pointmap"] < 1e-4 and told["rta_5"] == 1
+    assert "focal" not in told
+    with pytest.raises(ValueError, match="NoneType"):
+        evaluate(None, dataset, known_intrinsics=True)
+
+
 def test_focal_of_views_stored_transposed(dataset):
     lying = dict(dataset[0])
     for view in (1, 2):
