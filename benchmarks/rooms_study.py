@@ -26,6 +26,8 @@ VARIANTS = {
     "dpt": "decoders of three blocks, DPT heads",
     "one_order": "each pair in one order",
     "muon": "Muon in place of AdamW",
+    "narrow": "Muon, 64 channels, longer",
+    "wide": "Muon, 192 channels, shorter",
 }
 METRICS = ("pointmap", "abs_rel_median_scale", "rra_5", "rra_15", "rta_15", "rotation_median")
 
