@@ -72,6 +72,12 @@ def single_target(sample: Sample) -> StereoTarget:
     return StereoTarget.from_batch(tensors)
 
 
+def true_focal(intrinsics: Tensor) -> Tensor:
+    """The focal of a view's `(3, 3)` intrinsics in pixels, stored transposed or not."""
+    # The rows of a transposed camera are exchanged, hence the norm.
+    return torch.linalg.vector_norm(intrinsics[0, :2])
+
+
 def measure(estimate: StereoEstimate, sample: Sample) -> dict[str, float]:
     """All errors of one estimate that can be told; see `METRICS` for what they are.
 
@@ -89,8 +95,7 @@ def measure(estimate: StereoEstimate, sample: Sample) -> dict[str, float]:
         errors["rotation"] = float(error.rotation)
         errors["translation"] = float(error.translation)
     if estimate.focal is not None:
-        # The rows of a transposed camera are exchanged, hence the norm.
-        true = torch.linalg.vector_norm(sample["intrinsics1"][0, :2])
+        true = true_focal(sample["intrinsics1"])
         errors["focal"] = float(focal_error(torch.tensor(estimate.focal), true))
     return {name: value for name, value in errors.items() if math.isfinite(value)}
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from croco3d.evaluation.estimates import Sample, StereoEstimate
+from croco3d.evaluation.estimates import Sample, StereoEstimate, true_focal
 from croco3d.geometry import estimate_focal, pose_from_both_orders
 
 
@@ -97,8 +97,7 @@ def _focal(pointmap: Tensor, intrinsics: Tensor) -> float | None:
 
 def _stretched(own: Tensor, seen: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
     """Both pointmaps of an order, stretched so that the own one has the true focal."""
-    # The rows of a transposed camera are exchanged, hence the norm.
-    true = float(torch.linalg.vector_norm(intrinsics[0, :2]))
+    true = float(true_focal(intrinsics))
     sideways = (_focal(own, intrinsics) or true) / true
     factors = own.new_tensor([sideways, sideways, 1.0])
     return own * factors, seen * factors

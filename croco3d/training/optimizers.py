@@ -122,6 +122,9 @@ class MasterWeightAdamW(torch.optim.Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
                 self._update(group, parameters)
+            for parameter in parameters:
+                if "master" in self.state[parameter]:
+                    parameter.copy_(self.state[parameter]["master"])
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Restore masters and moments in float32.
@@ -149,6 +152,10 @@ class MasterWeightAdamW(torch.optim.Optimizer):
             "exp_avg_sq": torch.zeros_like(exact),
         }
 
+    def _exact(self, parameter: torch.Tensor) -> torch.Tensor:
+        """The float32 values that are updated: the master, or the parameter itself."""
+        return self.state[parameter].get("master", parameter)
+
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
@@ -156,10 +163,9 @@ class MasterWeightAdamW(torch.optim.Optimizer):
         for parameter in parameters:
             assert parameter.grad is not None
             state = self.state[parameter]
-            master = state.get("master", parameter)
             # One at a time, so that only one gradient is held in float32.
             adamw(
-                [master],
+                [self._exact(parameter)],
                 [parameter.grad.float()],
                 [state["exp_avg"]],
                 [state["exp_avg_sq"]],
@@ -174,8 +180,6 @@ class MasterWeightAdamW(torch.optim.Optimizer):
                 eps=group["eps"],
                 maximize=False,
             )
-            if master is not parameter:
-                parameter.copy_(master)
 
 
 class Muon(MasterWeightAdamW):
@@ -217,10 +221,8 @@ class Muon(MasterWeightAdamW):
             rate = group["lr"]
             size = 0.2 * max(rows, columns) ** 0.5
             for parameter, update in zip(matrices, turned, strict=True):
-                master = self.state[parameter].get("master", parameter)
-                master.mul_(1 - rate * group["weight_decay"]).add_(update, alpha=-rate * size)
-                if master is not parameter:
-                    parameter.copy_(master)
+                exact = self._exact(parameter).mul_(1 - rate * group["weight_decay"])
+                exact.add_(update, alpha=-rate * size)
 
     def _look_ahead(self, parameter: torch.Tensor) -> torch.Tensor:
         """Update the momentum and give Nesterov's look ahead of it."""
